@@ -1,0 +1,75 @@
+//! What can go wrong with storage, said so that the caller knows what to do.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// Why a storage operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// There is no such segment.
+    #[error("{what} does not exist")]
+    NotFound {
+        /// The segment or blob.
+        what: String,
+    },
+    /// There is one already.
+    #[error("{what} exists already")]
+    AlreadyExists {
+        /// The segment.
+        what: String,
+    },
+    /// No room, and nothing was kept: try again when there is room.
+    #[error("no space left for {what}")]
+    NoSpace {
+        /// What was being written.
+        what: String,
+    },
+    /// The medium no longer holds these bytes (a file cut short, a bad sector, a bad checksum).
+    #[error("{what} is damaged at bytes {}..{}", range.start, range.end)]
+    Damaged {
+        /// The segment.
+        what: String,
+        /// The bytes that cannot be had.
+        range: Range<u64>,
+    },
+    /// The caller asked for something that cannot be.
+    #[error("invalid storage request: {what}")]
+    InvalidInput {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An earlier error of this writer was final.
+    #[error("{what} failed earlier and takes no more writes until it is opened again")]
+    Failed {
+        /// The segment.
+        what: String,
+    },
+    /// Another process has the data directory open.
+    #[error("data directory {} is in use by process {}", path.display(), pid.map_or("unknown".to_owned(), |pid| pid.to_string()))]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process that holds the lock, when its name could be read.
+        pid: Option<u32>,
+    },
+    /// Written by a newer version, or not by comlog; nothing was touched.
+    #[error("{} has format {found}, this version reads up to {supported}", path.display())]
+    UnknownFormat {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it says of itself.
+        found: String,
+        /// The newest format this version knows.
+        supported: u32,
+    },
+    /// Any other error of the operating system.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done, and to which file.
+        what: String,
+        /// The operating system's word.
+        source: io::Error,
+    },
+}
