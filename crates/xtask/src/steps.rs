@@ -1,0 +1,72 @@
+//! The tables: what `verify`, `fix` and `test` run, in this order.
+
+use crate::step::Run::{Call, Line};
+use crate::step::Step;
+use crate::{portable, tools};
+
+/// Checks that write nothing (outside the target directory and the tool cache).
+pub(crate) const VERIFY: &[Step] = &[
+    Step {
+        name: "fmt",
+        needs: &[],
+        run: Line("cargo fmt --all --check"),
+    },
+    Step {
+        name: "clippy",
+        needs: &[],
+        run: Line("cargo clippy --locked --workspace --all-targets --all-features -- -Dwarnings"),
+    },
+    Step {
+        name: "doc",
+        needs: &[],
+        run: Line("RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --all-features"),
+    },
+    Step {
+        name: "deny",
+        needs: &[tools::cargo_deny],
+        run: Line(
+            "cargo deny --all-features --locked --config ci/deny.toml check bans licenses sources",
+        ),
+    },
+    Step {
+        name: "wasm32",
+        needs: &[tools::wasm_target],
+        run: Call(portable::check),
+    },
+    Step {
+        name: "wasm32-tree",
+        needs: &[],
+        run: Call(portable::check_tree),
+    },
+];
+
+/// Known vulnerabilities: apart, because the database comes from the network, and without it
+/// this fails rather than passes.
+pub(crate) const ADVISORIES: &[Step] = &[Step {
+    name: "advisories",
+    needs: &[tools::cargo_deny],
+    run: Line("cargo deny --all-features --config ci/deny.toml check advisories"),
+}];
+
+/// What can be put right by a program.
+pub(crate) const FIX: &[Step] = &[
+    Step {
+        name: "clippy --fix",
+        needs: &[],
+        run: Line(
+            "cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets --all-features",
+        ),
+    },
+    Step {
+        name: "fmt",
+        needs: &[],
+        run: Line("cargo fmt --all"),
+    },
+];
+
+/// Tests, behind [`VERIFY`].
+pub(crate) const TEST: &[Step] = &[Step {
+    name: "workspace",
+    needs: &[],
+    run: Line("cargo test --workspace --all-features --no-fail-fast"),
+}];

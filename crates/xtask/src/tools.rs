@@ -1,0 +1,110 @@
+//! What the steps need and a fresh machine may lack. Everything is installed outside the checkout:
+//! into rustup's home, or into `$XDG_CACHE_HOME/comlog` (`~/.cache/comlog`).
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::step::Result;
+
+const CARGO_DENY: &str = "0.20.2";
+
+/// The top of the checkout.
+pub(crate) fn root() -> PathBuf {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .and_then(Path::parent);
+    crates.map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Where tools are kept between runs and checkouts.
+pub(crate) fn cache() -> PathBuf {
+    let base = env::var_os("XDG_CACHE_HOME")
+        .filter(|dir| !dir.is_empty())
+        .map(PathBuf::from);
+    let home = || env::home_dir().unwrap_or_else(env::temp_dir).join(".cache");
+    base.unwrap_or_else(home).join("comlog")
+}
+
+/// `PATH` with our own tools in front.
+pub(crate) fn path() -> OsString {
+    let ours = cache().join("tools/bin");
+    let theirs = env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(ours).chain(env::split_paths(&theirs));
+    env::join_paths(all).unwrap_or(theirs)
+}
+
+/// Builds the binary in the release profile and says where it is.
+pub(crate) fn build_release() -> Result<PathBuf> {
+    run("cargo", &["build", "--release", "-p", "comlog-cli"])?;
+    let this = env::current_exe().map_err(|error| error.to_string())?;
+    let target = this
+        .parent()
+        .and_then(Path::parent)
+        .ok_or("xtask is not in a target directory")?;
+    Ok(target.join("release/comlog"))
+}
+
+/// The standard library for wasm32. (`targets` in rust-toolchain.toml does not install it where
+/// rustup's automatic installs are off.)
+pub(crate) fn wasm_target() -> Result<()> {
+    let output = Command::new("rustc")
+        .args([
+            "--print",
+            "target-libdir",
+            "--target",
+            "wasm32-unknown-unknown",
+        ])
+        .output()
+        .map_err(|error| format!("cannot start rustc: {error}"))?;
+    let libdir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if output.status.success() && libdir.is_dir() {
+        return Ok(());
+    }
+    run("rustup", &["target", "add", "wasm32-unknown-unknown"])
+}
+
+/// `cargo deny`.
+pub(crate) fn cargo_deny() -> Result<()> {
+    install("cargo-deny", CARGO_DENY)
+}
+
+/// Installs a binary crate of this very version into the cache, unless it is there.
+fn install(name: &str, version: &str) -> Result<()> {
+    let root = cache().join("tools");
+    let receipts = std::fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
+    if root.join("bin").join(name).is_file() && receipts.contains(&format!("\"{name} {version} ")) {
+        return Ok(());
+    }
+    let root = root.display().to_string();
+    let target = cache().join("tools-target").display().to_string();
+    run(
+        "cargo",
+        &[
+            "install",
+            name,
+            "--version",
+            version,
+            "--locked",
+            "--debug",
+            "--root",
+            &root,
+            "--target-dir",
+            &target,
+        ],
+    )
+}
+
+fn run(program: &str, args: &[&str]) -> Result<()> {
+    let line = format!("{program} {}", args.join(" "));
+    let status = Command::new(program)
+        .args(args)
+        .status()
+        .map_err(|error| format!("cannot start `{line}`: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`{line}` failed ({status})"))
+    }
+}
