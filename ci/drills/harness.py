@@ -1,0 +1,71 @@
+"""What the drills share: a real comlog server as a child process, and gRPC stubs for it.
+
+The stubs are generated from proto/ by grpcio-tools, an implementation of gRPC that shares no
+code with comlog. Run a drill through its shell script, which provides the packages.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from grpc_tools import protoc
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def generate_stubs():
+    """Generates the stubs into a folder of their own and makes them importable."""
+    out = tempfile.mkdtemp(prefix="comlog-stubs-")
+    protos = ROOT / "proto"
+    files = [str(path.relative_to(protos)) for path in protos.rglob("*.proto")]
+    include = pathlib.Path(protoc.__file__).parent / "_proto"
+    arguments = ["protoc", f"-I{protos}", f"-I{include}", f"--python_out={out}", f"--grpc_python_out={out}"]
+    if protoc.main(arguments + files) != 0:
+        sys.exit("protoc failed")
+    sys.path.insert(0, out)
+
+
+def binary():
+    """The comlog binary under test, named by COMLOG_BIN."""
+    path = os.environ.get("COMLOG_BIN")
+    if not path or not os.access(path, os.X_OK):
+        sys.exit("COMLOG_BIN must name the comlog binary; `cargo xtask drill NAME` sets it")
+    return path
+
+
+class Server:
+    """`comlog serve` on a free port, ended by its process id."""
+
+    def __init__(self, data_dir, *args, port=0):
+        self.log = open(f"{data_dir}.log", "ab")
+        command = [binary(), "serve", "--data-dir", str(data_dir), "--listen", f"127.0.0.1:{port}", *args]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log)
+        ready = self.process.stdout.readline().decode()
+        if not ready.startswith("comlog ready http"):
+            self.process.wait()
+            sys.exit(f"the server did not start, see {data_dir}.log: {ready!r}")
+        self.address = ready.split("//")[1].strip()
+        self.port = int(self.address.rsplit(":", 1)[1])
+
+    def kill(self):
+        """SIGKILL, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+    def stop(self):
+        """SIGTERM, and waits for the end."""
+        self.process.terminate()
+        code = self.process.wait(timeout=60)
+        self.log.close()
+        if code != 0:
+            sys.exit(f"the server ended with {code} on SIGTERM")
+
+    def rss_anon_kib(self):
+        """Memory of the process beside the page cache, in KiB."""
+        for line in open(f"/proc/{self.process.pid}/status"):
+            if line.startswith("RssAnon"):
+                return int(line.split()[1])
+        sys.exit("no RssAnon in /proc")
