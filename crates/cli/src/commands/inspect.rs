@@ -1,0 +1,220 @@
+//! `comlog inspect FILE`: what a segment file holds.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use comlog_record::{Limits, RecordBatch};
+use serde_json::{Map, Value, json};
+
+use crate::error::{CliError, Result};
+use crate::json::put_record;
+use crate::output::{Out, bytes};
+use crate::scan::{FILE_LIMITS, Found, SegmentScan};
+use crate::time;
+
+/// Bytes of a key or value shown in text; `-o json` shows all.
+const SHOWN_BYTES_MAX: usize = 60;
+
+/// Prints the batches and records of a segment file
+///
+/// Only the file is read, no server is needed. Damage is shown where it stands, and the batches
+/// behind it too; the exit code is then 6.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  comlog inspect comlog-data/topics/ID/0/00000000000000000000.log
+  comlog inspect --batches 00000000000000000000.log
+  comlog inspect -o json 00000000000000000000.log | jq .records[].value")]
+pub(crate) struct InspectArgs {
+    /// A segment file (.log)
+    file: PathBuf,
+    /// Only the batches, not their records
+    #[arg(long)]
+    batches: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &InspectArgs, out: &mut Out) -> Result<()> {
+    let name = args.file.display();
+    let mut scan =
+        SegmentScan::open(&args.file).map_err(|error| CliError::file(name.to_string(), &error))?;
+    let mut damaged = 0_u64;
+    while let Some(found) = scan
+        .next_found()
+        .map_err(|error| CliError::file(name.to_string(), &error))?
+    {
+        match &found {
+            Found::Batch { position, batch } => {
+                let good = if out.is_json() {
+                    print_json(out, *position, batch, !args.batches)?
+                } else {
+                    print_text(out, *position, batch, !args.batches)?
+                };
+                damaged += u64::from(!good);
+            }
+            Found::Damage { positions, reason } => {
+                damaged += 1;
+                print_gap(out, "damage", positions, reason)?;
+            }
+            Found::Zeros { positions } => {
+                print_gap(out, "zeros", positions, "allocated ahead, never written")?
+            }
+        }
+    }
+    out.flush()?;
+    match damaged {
+        0 => Ok(()),
+        count => Err(CliError::Corrupt(format!(
+            "{name}: {count} damaged place(s), shown above"
+        ))),
+    }
+}
+
+fn print_gap(
+    out: &mut Out,
+    kind: &str,
+    positions: &std::ops::Range<u64>,
+    reason: &str,
+) -> Result<()> {
+    let (start, end) = (positions.start, positions.end);
+    if out.is_json() {
+        return out.json(
+            &json!({"kind": kind, "position": start, "end_position": end, "reason": reason}),
+        );
+    }
+    out.line(format_args!(
+        "{kind} position={start} bytes={} reason={reason}",
+        end - start
+    ))
+}
+
+/// Prints a batch; `false` when its records cannot be read.
+fn print_text(
+    out: &mut Out,
+    position: u64,
+    batch: &RecordBatch,
+    with_records: bool,
+) -> Result<bool> {
+    let header = batch.header();
+    out.line(format_args!(
+        "batch position={position} bytes={} offsets={} records={} epoch={} codec={} time={} max={}{}{}",
+        batch.total_len(),
+        header.offsets(),
+        header.record_count,
+        header.leader_epoch,
+        header.compression(),
+        time::format(header.base_timestamp.0),
+        time::format(header.max_timestamp.0),
+        producer_text(batch),
+        if header.is_control() { " control" } else { "" },
+    ))?;
+    if !with_records {
+        return Ok(true);
+    }
+    let records = match batch.records(&FILE_LIMITS) {
+        Ok(records) => records,
+        Err(error) => {
+            return out
+                .line(format_args!("  damage reason={error}"))
+                .map(|()| false);
+        }
+    };
+    for record in &records {
+        match record {
+            Ok(record) => {
+                let headers: Vec<String> = record
+                    .headers
+                    .map(|(name, value)| format!("{}={}", shown(Some(name)), shown(value)))
+                    .collect();
+                out.line(format_args!(
+                    "  {} {} key={} value={}{}{}",
+                    record.offset,
+                    time::format(record.timestamp.0),
+                    shown(record.key),
+                    shown(record.value),
+                    if headers.is_empty() { "" } else { " headers=" },
+                    headers.join(","),
+                ))?;
+            }
+            Err(error) => {
+                return out
+                    .line(format_args!("  damage reason={error}"))
+                    .map(|()| false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn producer_text(batch: &RecordBatch) -> String {
+    let header = batch.header();
+    if header.producer_id < 0 {
+        return String::new();
+    }
+    format!(
+        " producer={} producer_epoch={} sequence={}",
+        header.producer_id, header.producer_epoch, header.base_sequence
+    )
+}
+
+/// Bytes as quoted text, cut when long; `-` when absent.
+fn shown(content: Option<&[u8]>) -> String {
+    let Some(content) = content else {
+        return "-".to_owned();
+    };
+    if content.len() <= SHOWN_BYTES_MAX {
+        return format!("\"{}\"", content.escape_ascii());
+    }
+    let head = content[..SHOWN_BYTES_MAX].escape_ascii();
+    format!("\"{head}\"... ({})", bytes(content.len() as u64))
+}
+
+/// Prints a batch; `false` when its records cannot be read.
+fn print_json(
+    out: &mut Out,
+    position: u64,
+    batch: &RecordBatch,
+    with_records: bool,
+) -> Result<bool> {
+    let header = batch.header();
+    let mut object = json!({
+        "kind": "batch",
+        "position": position,
+        "bytes": batch.total_len(),
+        "base_offset": header.base_offset.0,
+        "next_offset": header.next_offset().0,
+        "record_count": header.record_count,
+        "leader_epoch": header.leader_epoch.0,
+        "crc": header.crc,
+        "compression": header.compression().name(),
+        "control": header.is_control(),
+        "base_timestamp_ms": header.base_timestamp.0,
+        "max_timestamp_ms": header.max_timestamp.0,
+        "producer_id": header.producer_id,
+        "producer_epoch": header.producer_epoch,
+        "base_sequence": header.base_sequence,
+    });
+    let mut error = None;
+    if with_records {
+        match records_json(batch, &FILE_LIMITS) {
+            Ok(records) => object["records"] = records,
+            Err(reason) => error = Some(reason.to_string()),
+        }
+    }
+    let good = error.is_none();
+    if let Some(error) = error {
+        object["error"] = json!(error);
+    }
+    out.json(&object)?;
+    Ok(good)
+}
+
+fn records_json(batch: &RecordBatch, limits: &Limits) -> Result<Value, comlog_record::DecodeError> {
+    let records = batch.records(limits)?;
+    let values = records.iter().map(|record| {
+        let mut object = Map::new();
+        put_record(&mut object, &record?);
+        Ok(Value::Object(object))
+    });
+    values.collect()
+}

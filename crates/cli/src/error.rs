@@ -1,0 +1,56 @@
+//! What goes wrong for a person at a terminal, and the one map from it to an exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+/// The result of a command.
+pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
+
+/// Why a command failed; the message says what to do where there is something to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// Anything that has no code of its own.
+    #[error("{0}")]
+    Failed(String),
+    /// No such topic, partition, group or file.
+    #[error("{0}")]
+    NotFound(String),
+    /// Damage was found; it has been reported.
+    #[error("{0}")]
+    Corrupt(String),
+    /// Whoever read our output has gone, which is no error.
+    #[error("the reader of the output has gone")]
+    ClosedPipe,
+}
+
+impl CliError {
+    /// The exit code: the same for every command.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            CliError::ClosedPipe => 0,
+            CliError::Failed(_) => 1,
+            CliError::NotFound(_) => 3,
+            CliError::Corrupt(_) => 6,
+        })
+    }
+
+    /// An error of reading or writing `what`, a file or "standard input".
+    pub(crate) fn file(what: impl std::fmt::Display, error: &io::Error) -> CliError {
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                CliError::NotFound(format!("{what}: no such file or directory"))
+            }
+            _ => CliError::Failed(format!("{what}: {error}")),
+        }
+    }
+}
+
+/// Errors of writing to standard output.
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> CliError {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => CliError::ClosedPipe,
+            _ => CliError::Failed(format!("cannot write the output: {error}")),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What commands print: tables for people, JSON for programs.
+//!
+//! Everything goes through [`Out`], never through `println!`, which panics when the reader of a
+//! pipe has gone.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::error::Result;
+
+/// Bytes gathered before they go to standard output.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// `-o`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON value, or one a line where a command prints many
+    Json,
+}
+
+/// Buffered standard output and the format asked for.
+#[derive(Debug)]
+pub(crate) struct Out {
+    /// The format asked for.
+    pub(crate) format: OutputFormat,
+    stdout: BufWriter<StdoutLock<'static>>,
+}
+
+impl Out {
+    /// Standard output in `format`.
+    pub(crate) fn new(format: OutputFormat) -> Out {
+        Out {
+            format,
+            stdout: BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()),
+        }
+    }
+
+    /// Whether JSON was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == OutputFormat::Json
+    }
+
+    /// Prints a JSON value on a line of its own.
+    pub(crate) fn json(&mut self, value: &Value) -> Result<()> {
+        Ok(writeln!(self.stdout, "{value}")?)
+    }
+
+    /// Prints a line of text.
+    pub(crate) fn line(&mut self, line: impl std::fmt::Display) -> Result<()> {
+        Ok(writeln!(self.stdout, "{line}")?)
+    }
+
+    /// Hands what is buffered to the reader.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        Ok(self.stdout.flush()?)
+    }
+}
+
+/// For records, whose bytes go out as they are.
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stdout.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdout.flush()
+    }
+}
+
+/// Bytes for people: `1.5 MiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let power = (count.ilog2() / 10).min(UNITS.len() as u32);
+    let scaled = count as f64 / (1_u64 << (10 * power)) as f64;
+    format!("{scaled:.1} {}", UNITS[power as usize - 1])
+}
