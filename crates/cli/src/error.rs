@@ -12,9 +12,18 @@ pub(crate) enum CliError {
     /// Anything that has no code of its own.
     #[error("{0}")]
     Failed(String),
+    /// The command line is wrong in a way that clap cannot see.
+    #[error("{0}")]
+    Usage(String),
     /// No such topic, partition, group or file.
     #[error("{0}")]
     NotFound(String),
+    /// The server cannot be reached, is overloaded, or did not answer in time.
+    #[error("{0}")]
+    Unavailable(String),
+    /// An offset outside the log.
+    #[error("{0}")]
+    OutOfRange(String),
     /// Damage was found; it has been reported.
     #[error("{0}")]
     Corrupt(String),
@@ -29,7 +38,10 @@ impl CliError {
         ExitCode::from(match self {
             CliError::ClosedPipe => 0,
             CliError::Failed(_) => 1,
+            CliError::Usage(_) => 2,
             CliError::NotFound(_) => 3,
+            CliError::Unavailable(_) => 4,
+            CliError::OutOfRange(_) => 5,
             CliError::Corrupt(_) => 6,
         })
     }

@@ -1,17 +1,22 @@
 //! The binary `comlog`: the server, its clients, and tools for its files.
 
 mod commands;
+mod confirm;
+mod connect;
 mod error;
 mod json;
 mod output;
+mod position;
 mod scan;
 mod time;
+mod units;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{completions, inspect};
+use crate::commands::{completions, group, inspect, offsets, topic};
+use crate::connect::{Connection, ServerArgs};
 use crate::error::{CliError, Result};
 use crate::output::{Out, OutputFormat};
 
@@ -24,13 +29,6 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 unavailable or timed out, 5 
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    #[command(flatten)]
-    global: GlobalArgs,
-}
-
-/// What every command understands.
-#[derive(Debug, clap::Args)]
-struct GlobalArgs {
     /// How to print: text for people, json for programs
     #[arg(
         short,
@@ -41,16 +39,22 @@ struct GlobalArgs {
         value_name = "FORMAT"
     )]
     output: OutputFormat,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Topic(topic::TopicArgs),
+    Offsets(offsets::OffsetsArgs),
+    Group(group::GroupArgs),
     Inspect(inspect::InspectArgs),
     Completions(completions::CompletionsArgs),
 }
 
-fn main() -> ExitCode {
-    match run(Cli::parse()) {
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(error, CliError::ClosedPipe) {
@@ -61,9 +65,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
-    let mut out = Out::new(cli.global.output);
+async fn run(cli: Cli) -> Result<()> {
+    let mut out = Out::new(cli.output);
+    let connect = || Connection::new(&cli.server);
     match cli.command {
+        Command::Topic(args) => topic::run(args, &connect()?, &mut out).await,
+        Command::Offsets(args) => offsets::run(&args, &connect()?, &mut out).await,
+        Command::Group(args) => group::run(args, &connect()?, &mut out).await,
         Command::Inspect(args) => inspect::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, Cli::command(), &mut out),
     }

@@ -55,6 +55,28 @@ impl Out {
         Ok(writeln!(self.stdout, "{line}")?)
     }
 
+    /// Prints rows under a head, in columns as wide as they need.
+    pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> Result<()> {
+        let head: Vec<String> = head.iter().map(|&name| name.to_owned()).collect();
+        let all = || std::iter::once(&head).chain(rows);
+        let width = |column| {
+            all()
+                .filter_map(|row| row.get(column))
+                .map(|cell: &String| cell.chars().count())
+                .max()
+        };
+        for row in all() {
+            let cells = row.iter().enumerate();
+            let line: String = cells
+                .map(|(column, cell)| {
+                    format!("{cell:<width$}  ", width = width(column).unwrap_or(0))
+                })
+                .collect();
+            writeln!(self.stdout, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+
     /// Hands what is buffered to the reader.
     pub(crate) fn flush(&mut self) -> Result<()> {
         Ok(self.stdout.flush()?)

@@ -1,0 +1,98 @@
+//! `comlog offsets TOPIC`.
+
+use clap::Args;
+use comlog_proto::v1;
+use comlog_proto::v1::start_at::{At, Earliest, Latest};
+use serde_json::json;
+
+use crate::connect::Connection;
+use crate::error::Result;
+use crate::output::Out;
+use crate::position::Position;
+
+/// Shows where the partitions of a topic begin and end, or finds the offset of a time
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  comlog offsets orders
+  comlog offsets orders --at @2026-11-23T10:00:00Z
+  comlog offsets orders --at @-1h -o json")]
+pub(crate) struct OffsetsArgs {
+    /// The topic
+    topic: String,
+    /// Only this partition; may repeat
+    #[arg(short, long)]
+    partition: Vec<u32>,
+    /// What to find: earliest, latest, or @TIME (the first record at or after it)
+    #[arg(long, value_name = "POSITION", default_value = "latest", value_parser = Position::parse)]
+    at: Position,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: &OffsetsArgs, connection: &Connection, out: &mut Out) -> Result<()> {
+    let partitions = if args.partition.is_empty() {
+        let request = v1::DescribeTopicRequest {
+            name: args.topic.clone(),
+        };
+        let described = connection
+            .call(connection.topics().describe_topic(request))
+            .await?;
+        (0..described.topic.unwrap_or_default().partitions).collect()
+    } else {
+        args.partition.clone()
+    };
+    let found = list(connection, &args.topic, &partitions, args.at).await?;
+    if out.is_json() {
+        for found in &found {
+            out.json(&json!({
+                "topic": found.topic,
+                "partition": found.partition,
+                "offset": found.offset,
+                "timestamp_ms": found.timestamp_ms,
+                "log_start_offset": found.log_start_offset,
+                "high_watermark": found.high_watermark,
+            }))?;
+        }
+        return out.flush();
+    }
+    let row = |found: &v1::OffsetFound| {
+        [
+            i64::from(found.partition),
+            found.log_start_offset,
+            found.high_watermark,
+            found.offset,
+        ]
+        .map(|number| number.to_string())
+        .to_vec()
+    };
+    let rows: Vec<_> = found.iter().map(row).collect();
+    out.table(&["PARTITION", "START", "END", "FOUND"], &rows)?;
+    out.flush()
+}
+
+/// Finds an offset in each of `partitions`.
+pub(crate) async fn list(
+    connection: &Connection,
+    topic: &str,
+    partitions: &[u32],
+    position: Position,
+) -> Result<Vec<v1::OffsetFound>> {
+    let at = match position {
+        Position::Earliest => At::Earliest(Earliest {}),
+        Position::Latest => At::Latest(Latest {}),
+        Position::Offset(offset) => At::Offset(offset),
+        Position::Time(ms) => At::TimestampMs(ms),
+    };
+    let query = |&partition| v1::OffsetQuery {
+        topic: topic.to_owned(),
+        partition,
+        at: Some(v1::StartAt { at: Some(at) }),
+    };
+    let request = v1::ListOffsetsRequest {
+        queries: partitions.iter().map(query).collect(),
+    };
+    Ok(connection
+        .call(connection.log().list_offsets(request))
+        .await?
+        .offsets)
+}
