@@ -19,7 +19,7 @@ mod varint;
 
 pub use batch::{BatchStream, RecordBatch, RecordIter, Records};
 pub use builder::{BatchBuilder, HeaderRef, ProducerIds};
-pub use compression::Compression;
+pub use compression::{Compression, UnknownCompression};
 pub use header::{BATCH_HEADER_LEN, BatchHeader, LENGTH_PREFIX_LEN, TimestampType};
 pub use limits::Limits;
 pub use offset::{LeaderEpoch, Offset, OffsetRange, Timestamp};
