@@ -1,22 +1,25 @@
 """What the drills share: a real comlog server as a child process, and gRPC stubs for it.
 
 The stubs are generated from proto/ by grpcio-tools, an implementation of gRPC that shares no
-code with comlog. Run a drill through its shell script, which provides the packages.
+code with comlog. Run a drill through its shell script, which provides the packages; one that
+needs no stubs needs no packages.
 """
 
+import atexit
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
-
-from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def generate_stubs():
     """Generates the stubs into a folder of their own and makes them importable."""
+    from grpc_tools import protoc
+
     out = tempfile.mkdtemp(prefix="comlog-stubs-")
     protos = ROOT / "proto"
     files = [str(path.relative_to(protos)) for path in protos.rglob("*.proto")]
@@ -25,6 +28,7 @@ def generate_stubs():
     if protoc.main(arguments + files) != 0:
         sys.exit("protoc failed")
     sys.path.insert(0, out)
+    atexit.register(shutil.rmtree, out, ignore_errors=True)
 
 
 def binary():
