@@ -4,6 +4,9 @@ mod commands;
 mod confirm;
 mod connect;
 mod error;
+mod follow;
+mod format;
+mod framing;
 mod json;
 mod output;
 mod position;
@@ -15,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{completions, group, inspect, offsets, topic};
+use crate::commands::{completions, consume, group, inspect, offsets, topic};
 use crate::connect::{Connection, ServerArgs};
 use crate::error::{CliError, Result};
 use crate::output::{Out, OutputFormat};
@@ -45,6 +48,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Consume(consume::ConsumeArgs),
     Topic(topic::TopicArgs),
     Offsets(offsets::OffsetsArgs),
     Group(group::GroupArgs),
@@ -69,6 +73,7 @@ async fn run(cli: Cli) -> Result<()> {
     let mut out = Out::new(cli.output);
     let connect = || Connection::new(&cli.server);
     match cli.command {
+        Command::Consume(args) => consume::run(&args, &cli.server, &mut out).await,
         Command::Topic(args) => topic::run(args, &connect()?, &mut out).await,
         Command::Offsets(args) => offsets::run(&args, &connect()?, &mut out).await,
         Command::Group(args) => group::run(args, &connect()?, &mut out).await,

@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod completions;
+pub(crate) mod consume;
 pub(crate) mod group;
 pub(crate) mod inspect;
 pub(crate) mod offsets;

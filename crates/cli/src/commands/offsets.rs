@@ -30,17 +30,7 @@ pub(crate) struct OffsetsArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: &OffsetsArgs, connection: &Connection, out: &mut Out) -> Result<()> {
-    let partitions = if args.partition.is_empty() {
-        let request = v1::DescribeTopicRequest {
-            name: args.topic.clone(),
-        };
-        let described = connection
-            .call(connection.topics().describe_topic(request))
-            .await?;
-        (0..described.topic.unwrap_or_default().partitions).collect()
-    } else {
-        args.partition.clone()
-    };
+    let partitions = partitions(connection, &args.topic, &args.partition).await?;
     let found = list(connection, &args.topic, &partitions, args.at).await?;
     if out.is_json() {
         for found in &found {
@@ -68,6 +58,24 @@ pub(crate) async fn run(args: &OffsetsArgs, connection: &Connection, out: &mut O
     let rows: Vec<_> = found.iter().map(row).collect();
     out.table(&["PARTITION", "START", "END", "FOUND"], &rows)?;
     out.flush()
+}
+
+/// The partitions asked for, or all that the topic has.
+pub(crate) async fn partitions(
+    connection: &Connection,
+    topic: &str,
+    asked: &[u32],
+) -> Result<Vec<u32>> {
+    if !asked.is_empty() {
+        return Ok(asked.to_vec());
+    }
+    let request = v1::DescribeTopicRequest {
+        name: topic.to_owned(),
+    };
+    let described = connection
+        .call(connection.topics().describe_topic(request))
+        .await?;
+    Ok((0..described.topic.unwrap_or_default().partitions).collect())
 }
 
 /// Finds an offset in each of `partitions`.
