@@ -36,6 +36,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod error;
+mod memory;
 mod name;
 
 use std::fmt;
@@ -47,6 +48,7 @@ use bytes::Bytes;
 use comlog_record::Offset;
 
 pub use error::StorageError;
+pub use memory::MemoryStorage;
 pub use name::{check_blob_name, parse_segment_name, segment_name};
 
 /// The result of a storage operation.
