@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{completions, consume, group, inspect, offsets, topic};
+use crate::commands::{completions, consume, group, inspect, offsets, topic, verify};
 use crate::connect::{Connection, ServerArgs};
 use crate::error::{CliError, Result};
 use crate::output::{Out, OutputFormat};
@@ -53,6 +53,7 @@ enum Command {
     Offsets(offsets::OffsetsArgs),
     Group(group::GroupArgs),
     Inspect(inspect::InspectArgs),
+    Verify(verify::VerifyArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -78,6 +79,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Offsets(args) => offsets::run(&args, &connect()?, &mut out).await,
         Command::Group(args) => group::run(args, &connect()?, &mut out).await,
         Command::Inspect(args) => inspect::run(&args, &mut out),
+        Command::Verify(args) => verify::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, Cli::command(), &mut out),
     }
 }

@@ -6,3 +6,4 @@ pub(crate) mod group;
 pub(crate) mod inspect;
 pub(crate) mod offsets;
 pub(crate) mod topic;
+pub(crate) mod verify;
