@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::record::RawRecord;
+use crate::record::{Malformed, RawRecord};
 use crate::{
     BATCH_HEADER_LEN, BatchHeader, Compression, DecodeError, LeaderEpoch, Limits, Offset,
     OffsetRange, Record, Timestamp, TimestampType,
@@ -190,12 +190,11 @@ pub struct RecordIter<'a> {
 }
 
 impl<'a> RecordIter<'a> {
-    fn take(&mut self) -> Result<Record<'a>, DecodeError> {
+    #[inline]
+    fn take(&mut self) -> Result<Record<'a>, Malformed> {
         let raw = RawRecord::take(&mut self.rest)?;
         if raw.offset_delta <= self.last_delta || raw.offset_delta > self.header.last_offset_delta {
-            return Err(DecodeError::Invalid(
-                "offset deltas do not rise within the batch",
-            ));
+            return Err(Malformed("offset deltas do not rise within the batch"));
         }
         self.last_delta = raw.offset_delta;
         let timestamp = match self.header.timestamp_type() {
@@ -239,7 +238,7 @@ impl<'a> Iterator for RecordIter<'a> {
         self.left -= 1;
         let record = self.take();
         self.failed = record.is_err();
-        Some(record)
+        Some(record.map_err(DecodeError::from))
     }
 }
 

@@ -1,7 +1,5 @@
 //! The fixed header of a record batch and what its CRC covers.
 
-use bytes::Bytes;
-
 use crate::{Compression, DecodeError, LeaderEpoch, Limits, Offset, OffsetRange, Timestamp};
 
 /// Bytes of a [`BatchHeader`].
@@ -252,10 +250,11 @@ impl BatchHeader {
 
     /// CRC-32C of the header's covered part and `body`, which may come in pieces.
     #[must_use]
-    pub fn compute_crc(&self, body: &[Bytes]) -> u32 {
+    pub fn compute_crc(&self, body: &[impl AsRef<[u8]>]) -> u32 {
         let header = crc32c::crc32c(&self.encode()[CRC_FROM..]);
-        body.iter()
-            .fold(header, |crc, piece| crc32c::crc32c_append(crc, piece))
+        body.iter().fold(header, |crc, piece| {
+            crc32c::crc32c_append(crc, piece.as_ref())
+        })
     }
 }
 
