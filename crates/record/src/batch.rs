@@ -102,6 +102,8 @@ impl RecordBatch {
     /// [`DecodeError::Decompress`] or [`DecodeError::TooLarge`].
     pub fn records(&self, limits: &Limits) -> Result<Records, DecodeError> {
         let encoded = match self.header.compression() {
+            // What compaction emptied holds nothing, whatever the codec.
+            _ if self.header.record_count == 0 && self.body.is_empty() => Bytes::new(),
             Compression::None => self.body.clone(),
             codec => codec
                 .decompress(&self.body, limits.decompressed_bytes_max)?

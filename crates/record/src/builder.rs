@@ -213,7 +213,7 @@ impl BatchBuilder {
         Ok((header, self.bytes.into()))
     }
 
-    /// Compresses the records in place and says which codec they now have.
+    /// Compresses the records and says which codec they now have.
     fn compress(&mut self, compression: Compression) -> Result<Compression, EncodeError> {
         if compression == Compression::None {
             return Ok(Compression::None);
@@ -222,8 +222,11 @@ impl BatchBuilder {
         if BATCH_HEADER_LEN + body.len() > self.limits.batch_bytes_max {
             return Ok(Compression::None);
         }
-        self.bytes.truncate(BATCH_HEADER_LEN);
-        self.bytes.extend_from_slice(&body);
+        // A new buffer, so that a batch in waiting holds no more memory than it has bytes.
+        let mut bytes = Vec::with_capacity(BATCH_HEADER_LEN + body.len());
+        bytes.resize(BATCH_HEADER_LEN, 0);
+        bytes.extend_from_slice(&body);
+        self.bytes = bytes;
         Ok(compression)
     }
 }
