@@ -144,8 +144,8 @@ impl BatchHeader {
         Ok(())
     }
 
-    /// Checks what only batches from clients must keep to: no gaps, no control, transactional or
-    /// unknown attribute bits, all producer fields or none, and the limits.
+    /// Checks what only batches from clients must keep to: no gaps, no control, transactional,
+    /// append-time or unknown attribute bits, all producer fields or none, and the limits.
     ///
     /// # Errors
     /// [`DecodeError::Invalid`] or [`DecodeError::TooLarge`] naming the field.
@@ -171,6 +171,9 @@ impl BatchHeader {
         }
         if self.attributes & !KNOWN != 0 || self.attributes & DELETE_HORIZON != 0 {
             return invalid("unknown attribute bits are set");
+        }
+        if self.attributes & LOG_APPEND_TIME != 0 {
+            return invalid("clients may not claim the append time");
         }
         if self.is_control() {
             return invalid("clients may not write control batches");
