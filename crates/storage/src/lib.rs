@@ -37,6 +37,8 @@
 
 mod error;
 mod memory;
+#[cfg(feature = "mmap")]
+mod mmap;
 mod name;
 
 use std::fmt;
@@ -49,6 +51,8 @@ use comlog_record::Offset;
 
 pub use error::StorageError;
 pub use memory::MemoryStorage;
+#[cfg(feature = "mmap")]
+pub use mmap::{DataDir, DiskOptions, FORMAT, MmapStorage, install_sigbus_guard};
 pub use name::{check_blob_name, parse_segment_name, segment_name};
 
 /// The result of a storage operation.

@@ -1,0 +1,313 @@
+//! The active segment: written by `pwritev`, synced by `fdatasync`, never through a mapping.
+#![allow(clippy::disallowed_methods, reason = "this is the local disk")]
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::sealed::SealedReader;
+use super::tail::Tail;
+use super::{Disk, blocking, check_range, io_error};
+use crate::{Result, SegmentReader, SegmentWriter, StorageError};
+
+/// Most buffers of one `pwritev` (IOV_MAX).
+const BUFFERS_MAX: usize = 1024;
+/// What is allocated ahead first; doubled with each allocation, up to the disk's maximum.
+const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
+
+/// A segment being written: what the writer and its readers share.
+#[derive(Debug)]
+struct Active {
+    path: PathBuf,
+    file: File,
+    /// Bytes written.
+    len: AtomicU64,
+    tail: Arc<Tail>,
+    disk: Arc<Disk>,
+}
+
+impl Active {
+    fn read_blocking(&self, range: &Range<u64>) -> Result<Bytes> {
+        let mut out = vec![0; (range.end - range.start) as usize];
+        match self.file.read_exact_at(&mut out, range.start) {
+            Ok(()) => Ok(out.into()),
+            Err(_) => {
+                let what = self.path.display().to_string();
+                Err(StorageError::Damaged {
+                    what,
+                    range: range.clone(),
+                })
+            }
+        }
+    }
+
+    fn write_all(&self, chunks: &[Bytes], mut position: u64) -> io::Result<()> {
+        for group in chunks.chunks(BUFFERS_MAX) {
+            let mut slices: Vec<IoSlice<'_>> =
+                group.iter().map(|chunk| IoSlice::new(chunk)).collect();
+            let mut left = slices.as_mut_slice();
+            IoSlice::advance_slices(&mut left, 0); // drops empty buffers in front
+            while !left.is_empty() {
+                let written = match rustix::io::pwritev(&self.file, left, position) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => written,
+                    Err(Errno::INTR) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                position += written as u64;
+                IoSlice::advance_slices(&mut left, written);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever a refused write left behind its `len` bytes goes, and so does what was allocated.
+    fn cut(&self, len: u64) -> Result<()> {
+        self.file
+            .set_len(len)
+            .map_err(|error| io_error("truncate", &self.path, error))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|error| io_error("sync", &self.path, error))
+    }
+}
+
+#[async_trait]
+impl SegmentReader for Arc<Active> {
+    fn len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
+    }
+
+    fn try_read(&self, range: Range<u64>) -> Result<Option<Vec<Bytes>>> {
+        check_range(&self.path, &range, SegmentReader::len(self))?;
+        if range.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        Ok(self.tail.get(&range))
+    }
+
+    async fn read(&self, range: Range<u64>) -> Result<Vec<Bytes>> {
+        if let Some(found) = self.try_read(range.clone())? {
+            return Ok(found);
+        }
+        let own = self.clone();
+        Ok(vec![blocking(move || own.read_blocking(&range)).await?])
+    }
+}
+
+/// Appends to one segment file.
+#[derive(Debug)]
+pub(super) struct ActiveWriter {
+    active: Arc<Active>,
+    /// Bytes the file has, allocated ones included; the next write must fit or allocate.
+    allocated: u64,
+    len_hint: u64,
+    /// Set while a call runs, so that a dropped future leaves it set.
+    failed: bool,
+}
+
+impl ActiveWriter {
+    /// A writer behind the first `len` bytes of `file`, which end there.
+    pub(super) fn new(
+        path: PathBuf,
+        file: File,
+        len: u64,
+        len_hint: u64,
+        disk: Arc<Disk>,
+    ) -> ActiveWriter {
+        let tail = Arc::new(Tail::default());
+        let active = Active {
+            path,
+            file,
+            len: AtomicU64::new(len),
+            tail,
+            disk,
+        };
+        ActiveWriter {
+            active: Arc::new(active),
+            allocated: len,
+            len_hint,
+            failed: false,
+        }
+    }
+
+    fn failed_error(&self) -> StorageError {
+        StorageError::Failed {
+            what: self.active.path.display().to_string(),
+        }
+    }
+
+    /// Runs `work` on a thread that may block; only success and `NoSpace` leave the writer usable.
+    async fn run<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Active) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if std::mem::replace(&mut self.failed, true) {
+            return Err(self.failed_error());
+        }
+        let active = self.active.clone();
+        // A dropped future must not let the disk have more syncs in flight than it may.
+        let permit = self.active.disk.sync_permit().await;
+        let result = blocking(move || {
+            let _permit = permit;
+            work(&active)
+        })
+        .await;
+        self.failed = !matches!(result, Ok(_) | Err(StorageError::NoSpace { .. }));
+        result
+    }
+
+    async fn write(&mut self, chunks: &[Bytes], sync: bool) -> Result<()> {
+        let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let position = SegmentWriter::len(self);
+        let end = position + len;
+        let allocated = self.allocated;
+        let target = self.allocation_for(end);
+        let kept = chunks.to_vec();
+        let result = self
+            .run(move |active| {
+                write_at(active, &kept, position, allocated, target)?;
+                if sync { active.sync() } else { Ok(()) }
+            })
+            .await;
+        match result {
+            Ok(()) => {
+                self.allocated = self.allocated.max(target).max(end);
+                self.active
+                    .disk
+                    .tails
+                    .push(&self.active.tail, position, chunks);
+                self.active.len.store(end, Ordering::Release);
+                Ok(())
+            }
+            Err(error) => {
+                self.allocated = position;
+                Err(error)
+            }
+        }
+    }
+
+    /// How long the file shall be to take bytes up to `end`: allocation doubles, within bounds.
+    fn allocation_for(&self, end: u64) -> u64 {
+        if end <= self.allocated {
+            return self.allocated;
+        }
+        let step = self.allocated.clamp(
+            PREALLOCATE_BYTES_MIN,
+            self.active.disk.options.preallocate_bytes_max,
+        );
+        (self.allocated + step).min(self.len_hint).max(end)
+    }
+}
+
+/// Allocates if need be and writes; without room nothing is kept.
+fn write_at(
+    active: &Active,
+    chunks: &[Bytes],
+    position: u64,
+    allocated: u64,
+    target: u64,
+) -> Result<()> {
+    let written =
+        allocate(active, allocated, target).and_then(|()| active.write_all(chunks, position));
+    written.map_err(|error| {
+        if !is_no_space(&error) {
+            return io_error("write", &active.path, error);
+        }
+        match active.cut(position) {
+            Ok(()) => StorageError::NoSpace {
+                what: active.path.display().to_string(),
+            },
+            Err(error) => error,
+        }
+    })
+}
+
+fn allocate(active: &Active, allocated: u64, target: u64) -> io::Result<()> {
+    if target <= allocated {
+        return Ok(());
+    }
+    let result = rustix::fs::fallocate(
+        &active.file,
+        FallocateFlags::empty(),
+        allocated,
+        target - allocated,
+    );
+    match result {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()), // the file then grows as it is written
+        other => Ok(other?),
+    }
+}
+
+/// No room on the file system, in the quota, or under the process's file size limit.
+pub(super) fn is_no_space(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [Errno::NOSPC, Errno::DQUOT, Errno::FBIG]
+        .iter()
+        .any(|errno| code == Some(errno.raw_os_error()))
+}
+
+#[async_trait]
+impl SegmentWriter for ActiveWriter {
+    fn len(&self) -> u64 {
+        self.active.len.load(Ordering::Acquire)
+    }
+
+    fn reader(&self) -> Arc<dyn SegmentReader> {
+        Arc::new(self.active.clone())
+    }
+
+    async fn append(&mut self, chunks: &[Bytes]) -> Result<()> {
+        self.write(chunks, false).await
+    }
+
+    async fn sync(&mut self) -> Result<()> {
+        self.run(Active::sync).await
+    }
+
+    async fn append_and_sync(&mut self, chunks: &[Bytes]) -> Result<()> {
+        self.write(chunks, true).await
+    }
+
+    async fn truncate(&mut self, len: u64) -> Result<()> {
+        check_range(&self.active.path, &(0..len), SegmentWriter::len(self))?;
+        self.active.tail.clear();
+        self.active.len.store(len, Ordering::Release);
+        self.allocated = len;
+        self.run(move |active| {
+            active.cut(len)?;
+            active
+                .file
+                .sync_all()
+                .map_err(|error| io_error("sync", &active.path, error))
+        })
+        .await
+    }
+
+    async fn seal(mut self: Box<Self>) -> Result<Arc<dyn SegmentReader>> {
+        let len = SegmentWriter::len(&*self);
+        self.run(move |active| {
+            active.sync()?;
+            active.cut(len)?;
+            active
+                .file
+                .sync_all()
+                .map_err(|error| io_error("sync", &active.path, error))?;
+            let maps = Some(active.disk.maps.clone());
+            Ok(SealedReader::open(&active.path, maps)? as Arc<dyn SegmentReader>)
+        })
+        .await
+    }
+}

@@ -1,0 +1,227 @@
+//! The data directory: locked against a second process, versioned, with a directory per log.
+#![allow(clippy::disallowed_methods, reason = "this is the local disk")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::{Disk, DiskOptions, MmapStorage, io_error, names, replace_file, sync_dir};
+use crate::{Result, StorageError};
+
+/// The format this version writes; it reads every format up to it.
+pub const FORMAT: u32 = 1;
+const FORMAT_FILE: &str = "format";
+const FORMAT_MAGIC: &str = "comlog data directory, format ";
+const LOCK_FILE: &str = "lock";
+/// Directories on their way out; a crash may leave some.
+const TRASH_PREFIX: &str = ".trash-";
+/// What may lie in a directory that is not yet comlog's: what `mkfs` makes.
+const HARMLESS: [&str; 2] = [LOCK_FILE, "lost+found"];
+
+/// A data directory, locked while this value lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    disk: Arc<Disk>,
+    /// Holds the lock; the kernel lets go of it with the file, however the process ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens or creates the data directory at `path` and locks it. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] names the process that has it open; [`StorageError::UnknownFormat`]
+    /// when it is of a newer format, or holds something else: nothing is touched then.
+    pub fn open(path: &Path, options: DiskOptions) -> Result<Arc<DataDir>> {
+        fs::create_dir_all(path).map_err(|error| io_error("create", path, error))?;
+        let known = check_format(path)?;
+        let lock = lock(path, FlockOperation::NonBlockingLockExclusive)?;
+        if !known {
+            let content = format!("{FORMAT_MAGIC}{FORMAT}\n");
+            replace_file(path, FORMAT_FILE, content.as_bytes())?;
+        }
+        empty_trash(path)?;
+        Ok(Arc::new(DataDir {
+            path: path.to_owned(),
+            disk: Arc::new(Disk::new(options)),
+            _lock: lock,
+        }))
+    }
+
+    /// Opens an existing data directory to look at it while no process writes to it. Blocks.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`]; [`StorageError::NotFound`] when there is none.
+    pub fn open_existing(path: &Path, options: DiskOptions) -> Result<Arc<DataDir>> {
+        if !path.join(FORMAT_FILE).exists() {
+            return Err(StorageError::NotFound {
+                what: format!("data directory {}", path.display()),
+            });
+        }
+        DataDir::open(path, options)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the directory `relative` as the storage of one log, creating it, durably. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::InvalidInput`] when `relative` is not a plain relative path.
+    pub fn storage(&self, relative: &str) -> Result<Arc<MmapStorage>> {
+        let mut dir = self.path.clone();
+        for component in components(relative)? {
+            let parent = dir.clone();
+            dir.push(component);
+            if !dir.is_dir() {
+                fs::create_dir(&dir).map_err(|error| io_error("create", &dir, error))?;
+                sync_dir(&parent)?;
+            }
+        }
+        Ok(Arc::new(MmapStorage::open(dir, self.disk.clone())?))
+    }
+
+    /// The names of the directories in `relative` (or at the top, when it is empty), ascending;
+    /// none when it does not exist. Blocks.
+    ///
+    /// # Errors
+    /// As [`DataDir::storage`].
+    pub fn list(&self, relative: &str) -> Result<Vec<String>> {
+        let dir = components(relative)?
+            .iter()
+            .fold(self.path.clone(), |dir, name| dir.join(name));
+        if !dir.is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut found = names(&dir, |kind| kind.is_dir())?;
+        found.retain(|name| !name.starts_with('.'));
+        found.sort();
+        Ok(found)
+    }
+
+    /// Removes the directory `relative` and all in it, durably on return; no error when there is
+    /// none. A crash leaves all of it or nothing that is listed. Blocks.
+    ///
+    /// # Errors
+    /// As [`DataDir::storage`].
+    pub fn remove(&self, relative: &str) -> Result<()> {
+        let components = components(relative)?;
+        let dir = components
+            .iter()
+            .fold(self.path.clone(), |dir, name| dir.join(name));
+        let Some(parent) = dir
+            .parent()
+            .filter(|_| dir.is_dir() && !components.is_empty())
+        else {
+            return Ok(());
+        };
+        let trash = self
+            .path
+            .join(format!("{TRASH_PREFIX}{}", components.join("-")));
+        fs::rename(&dir, &trash).map_err(|error| io_error("rename", &dir, error))?;
+        sync_dir(parent)?;
+        sync_dir(&self.path)?;
+        fs::remove_dir_all(&trash).map_err(|error| io_error("remove", &trash, error))?;
+        sync_dir(&self.path)
+    }
+}
+
+/// The names in a relative path, each plain.
+fn components(relative: &str) -> Result<Vec<&str>> {
+    let plain = |component| match component {
+        Component::Normal(name) => name.to_str().filter(|name| !name.starts_with('.')),
+        _ => None,
+    };
+    let names: Option<Vec<&str>> = Path::new(relative).components().map(plain).collect();
+    let invalid = || StorageError::InvalidInput {
+        what: format!("directory name {relative:?}"),
+    };
+    names.ok_or_else(invalid)
+}
+
+/// Whether the directory is comlog's, in a format this version knows; an empty one is not yet.
+fn check_format(path: &Path) -> Result<bool> {
+    let unknown = |found: &str| StorageError::UnknownFormat {
+        path: path.to_owned(),
+        found: found.to_owned(),
+        supported: FORMAT,
+    };
+    let file = path.join(FORMAT_FILE);
+    if !file.exists() {
+        let strange = names(path, |_| true)?
+            .into_iter()
+            .find(|name| !HARMLESS.contains(&name.as_str()) && !name.starts_with(".format"));
+        return match strange {
+            Some(name) => Err(unknown(&format!("none, but holds {name:?}"))),
+            None => Ok(false),
+        };
+    }
+    let mut content = String::new();
+    let opened = File::open(&file).map_err(|error| io_error("open", &file, error))?;
+    if opened.take(256).read_to_string(&mut content).is_err() {
+        return Err(unknown("not text"));
+    }
+    let number = content
+        .strip_prefix(FORMAT_MAGIC)
+        .and_then(|rest| rest.trim_end().parse().ok());
+    match number {
+        Some(1..=FORMAT) => Ok(true),
+        Some(newer) => Err(unknown(&newer.to_string())),
+        None => Err(unknown(&format!("{:?}", content.trim_end()))),
+    }
+}
+
+/// Takes the lock and writes this process's id into it.
+fn lock(path: &Path, operation: FlockOperation) -> Result<File> {
+    let file_path = path.join(LOCK_FILE);
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&file_path);
+    let mut file = opened.map_err(|error| io_error("open", &file_path, error))?;
+    match rustix::fs::flock(&file, operation) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            let pid = file
+                .read_to_string(&mut holder)
+                .ok()
+                .and_then(|_| holder.trim().parse().ok());
+            return Err(StorageError::Locked {
+                path: path.to_owned(),
+                pid,
+            });
+        }
+        Err(error) => return Err(io_error("lock", &file_path, error.into())),
+    }
+    let pid = format!("{}\n", std::process::id());
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(pid.as_bytes()));
+    // The lock holds even when there is no room for the number.
+    if let Err(error) = written {
+        tracing::warn!(%error, "cannot write the process id into the lock file");
+    }
+    Ok(file)
+}
+
+fn empty_trash(path: &Path) -> Result<()> {
+    for name in names(path, |kind| kind.is_dir())? {
+        if name.starts_with(TRASH_PREFIX) {
+            let trash = path.join(name);
+            fs::remove_dir_all(&trash).map_err(|error| io_error("remove", &trash, error))?;
+        }
+    }
+    Ok(())
+}

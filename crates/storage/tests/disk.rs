@@ -1,0 +1,201 @@
+//! The local disk through its public door: locks, formats, files damaged from outside.
+#![cfg(feature = "mmap")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use comlog_record::Offset;
+use comlog_storage::{DataDir, DiskOptions, Storage, StorageError, segment_name};
+
+fn open(path: &Path) -> std::sync::Arc<DataDir> {
+    DataDir::open(path, DiskOptions::default()).unwrap()
+}
+
+fn snapshot(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            (
+                entry.file_name().into_string().unwrap(),
+                fs::read(entry.path()).unwrap_or_default(),
+            )
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_second_opener_is_told_who_holds_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = open(dir.path());
+    let error = DataDir::open(dir.path(), DiskOptions::default()).unwrap_err();
+    assert!(
+        matches!(error, StorageError::Locked { pid: Some(pid), .. } if pid == std::process::id())
+    );
+    assert!(error.to_string().contains(&std::process::id().to_string()));
+    drop(held);
+    open(dir.path());
+}
+
+#[test]
+fn what_is_not_ours_or_newer_is_not_touched() {
+    for (name, content) in [
+        ("format", "comlog data directory, format 2\n"),
+        ("format", "comlog data directory, format x"),
+        ("format", ""),
+        ("holiday.jpg", "not a log"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(name), content).unwrap();
+        let before = snapshot(dir.path());
+        let error = DataDir::open(dir.path(), DiskOptions::default()).unwrap_err();
+        assert!(
+            matches!(error, StorageError::UnknownFormat { .. }),
+            "{error}"
+        );
+        assert_eq!(snapshot(dir.path()), before);
+    }
+}
+
+#[test]
+fn directories_stay_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = open(dir.path());
+    for name in ["../x", "/etc", "a/../../b", ".hidden", "a/./../b"] {
+        assert!(
+            matches!(data.storage(name), Err(StorageError::InvalidInput { .. })),
+            "{name}"
+        );
+        assert!(data.remove(name).is_err(), "{name}");
+    }
+    data.storage("topics/a/0").unwrap();
+    data.storage("topics/b/0").unwrap();
+    assert_eq!(data.list("topics").unwrap(), ["a", "b"]);
+    data.remove("topics/a").unwrap();
+    data.remove("topics/a").unwrap();
+    assert_eq!(data.list("topics").unwrap(), ["b"]);
+}
+
+#[tokio::test]
+async fn left_overs_of_a_crash_go_and_strange_files_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).storage("a").unwrap());
+    fs::create_dir(dir.path().join(".trash-x")).unwrap();
+    fs::write(dir.path().join("a/.checkpoint.tmp"), "half").unwrap();
+    fs::write(dir.path().join("a/README"), "mine").unwrap();
+    let storage = open(dir.path()).storage("a").unwrap();
+    assert!(!dir.path().join(".trash-x").exists());
+    assert!(!dir.path().join("a/.checkpoint.tmp").exists());
+    assert!(dir.path().join("a/README").exists());
+    assert!(storage.list_blobs().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_file_cut_short_gives_an_error_for_that_range_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path()).storage("a").unwrap();
+    let mut writer = storage.create(Offset(0), 1 << 20).await.unwrap();
+    writer
+        .append_and_sync(&[Bytes::from(vec![7; 300_000])])
+        .await
+        .unwrap();
+    let reader = writer.seal().await.unwrap();
+    let path = dir.path().join("a").join(segment_name(Offset(0)));
+    assert_eq!(
+        fs::metadata(&path).unwrap().len(),
+        300_000,
+        "sealing cuts the preallocation"
+    );
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(100_000)
+        .unwrap();
+    let error = reader.read(90_000..200_000).await.unwrap_err();
+    assert!(
+        matches!(&error, StorageError::Damaged { range, .. } if *range == (100_000..200_000)),
+        "{error}"
+    );
+    let kept = reader.read(0..100_000).await.unwrap().concat();
+    assert!(kept.len() == 100_000 && kept.iter().all(|&byte| byte == 7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maps_are_bounded_and_their_bytes_outlive_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DiskOptions {
+        maps_max: 4,
+        ..DiskOptions::default()
+    };
+    let storage = DataDir::open(dir.path(), options)
+        .unwrap()
+        .storage("a")
+        .unwrap();
+    let mut readers = Vec::new();
+    for base in 0..32 {
+        let mut writer = storage.create(Offset(base), 0).await.unwrap();
+        writer
+            .append_and_sync(&[Bytes::from(vec![base as u8; 100_000])])
+            .await
+            .unwrap();
+        readers.push(writer.seal().await.unwrap());
+    }
+    let first = readers[0].read(0..100_000).await.unwrap().remove(0);
+    for _ in 0..3 {
+        for reader in &readers {
+            reader.read(0..10).await.unwrap();
+        }
+    }
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = maps
+        .lines()
+        .filter(|line| line.contains(dir.path().to_str().unwrap()))
+        .count();
+    assert!(
+        (1..=5).contains(&mapped),
+        "{mapped} maps: four, and the one still held"
+    );
+    assert!(first.iter().all(|&byte| byte == 0));
+    storage.remove(Offset(0)).await.unwrap();
+    assert!(
+        first.iter().all(|&byte| byte == 0),
+        "a removed segment's bytes stay"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tail_is_served_from_the_writers_buffers_and_the_rest_from_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DiskOptions {
+        tail_bytes_max: 1000,
+        ..DiskOptions::default()
+    };
+    let storage = DataDir::open(dir.path(), options)
+        .unwrap()
+        .storage("a")
+        .unwrap();
+    let mut writer = storage.create(Offset(0), 1 << 20).await.unwrap();
+    let reader = writer.reader();
+    for value in 0..20u8 {
+        writer
+            .append(&[Bytes::from(vec![value; 100])])
+            .await
+            .unwrap();
+    }
+    assert!(reader.try_read(1000..2000).unwrap().is_some());
+    assert!(
+        reader.try_read(999..2000).unwrap().is_none(),
+        "older bytes need the file"
+    );
+    let all = reader.read(0..2000).await.unwrap().concat();
+    assert!(
+        all.iter()
+            .enumerate()
+            .all(|(at, &byte)| byte == (at / 100) as u8)
+    );
+}
