@@ -16,11 +16,13 @@
 //!
 //! **One writer.** At most one [`SegmentWriter`] per segment exists at a time; the caller starts
 //! no write before the previous sync ended. Readers are many, cheap, and may outlive the
-//! segment: a reader of a removed segment, and every `Bytes` it handed out, stays valid.
+//! segment: a reader of a removed segment, and every `Bytes` it handed out, stays valid. What
+//! was written before a [`Storage::reopen`] is made durable by the new writer's first sync.
 //!
 //! **Sealing.** A sealed segment never changes again. Sealing cuts whatever the backend had
 //! allocated ahead, so the length of a sealed segment is the length of its content. After a
 //! crash an unsealed segment may be longer than what was written: the rest reads as zeros.
+//! While a writer lives, [`Storage::list`] gives at least what it has written.
 //!
 //! **Failure.** [`StorageError::NoSpace`] from `append` or `create` means that nothing was kept: the
 //! segment reads, and after a crash recovers, as before the call, and later appends may succeed.
@@ -35,6 +37,8 @@
 //! mixture, and the new one once `write_blob` returned. Content is not checksummed here.
 #![deny(clippy::disallowed_methods)]
 
+#[cfg(feature = "test-util")]
+pub mod conformance;
 mod error;
 mod memory;
 #[cfg(feature = "mmap")]

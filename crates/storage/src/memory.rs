@@ -261,6 +261,8 @@ impl SegmentWriter for MemoryWriter {
     async fn append(&mut self, chunks: &[Bytes]) -> Result<()> {
         let mut content = self.segment.lock();
         chunks.iter().for_each(|chunk| content.push(chunk.clone()));
+        drop(content);
+        self.storage.drop_over_budget();
         Ok(())
     }
 
