@@ -40,6 +40,8 @@
 #[cfg(feature = "test-util")]
 pub mod conformance;
 mod error;
+#[cfg(feature = "test-util")]
+mod fault;
 mod memory;
 #[cfg(feature = "mmap")]
 mod mmap;
@@ -54,6 +56,8 @@ use bytes::Bytes;
 use comlog_record::Offset;
 
 pub use error::StorageError;
+#[cfg(feature = "test-util")]
+pub use fault::{FaultPlan, FaultyStorage};
 pub use memory::MemoryStorage;
 #[cfg(feature = "mmap")]
 pub use mmap::{DataDir, DiskOptions, FORMAT, MmapStorage, install_sigbus_guard};
