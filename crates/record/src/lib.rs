@@ -6,6 +6,79 @@
 //!
 //! Nothing here reads a clock, a file or a socket, and the crate compiles for
 //! wasm32-unknown-unknown. Bytes from outside never panic: they are a [`DecodeError`].
+//!
+//! # Build a batch, and read it again
+//!
+//! ```
+//! use comlog_record::{
+//!     BatchBuilder, Compression, HeaderRef, LeaderEpoch, Limits, Offset, RecordBatch, Timestamp,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let limits = Limits::default();
+//! let mut builder = BatchBuilder::new(limits);
+//! let headers: [HeaderRef; 1] = [(b"trace", Some(b"4711"))];
+//! builder.push(Timestamp(1_700_000_000_000), Some(b"key"), Some(b"value"), headers.into_iter())?;
+//! builder.push(Timestamp(1_700_000_000_005), None, None, std::iter::empty())?;
+//! let mut batch = builder.build(Compression::Zstd, None)?;
+//!
+//! // The log gives it its place; neither the records nor the checksum change.
+//! batch.assign(Offset(42), LeaderEpoch(0));
+//! let mut bytes = batch.to_bytes();
+//!
+//! let batch = RecordBatch::decode(&mut bytes, &limits)?;
+//! assert!(bytes.is_empty(), "the batch was taken off the front");
+//! let records = batch.records(&limits)?;
+//! for record in &records {
+//!     let record = record?;
+//!     println!("{} {:?} {:?}", record.offset, record.key, record.value);
+//!     for (name, value) in record.headers {
+//!         println!("  {name:?} {value:?}");
+//!     }
+//! }
+//! # let offsets: Vec<_> = records.iter().map(|record| record.map(|r| r.offset)).collect();
+//! # assert_eq!(offsets, [Ok(Offset(42)), Ok(Offset(43))]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Read what was fetched
+//!
+//! Batches arrive back to back, in chunks that may end anywhere: [`BatchStream`] puts them
+//! together, copying only what a cut divides.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use comlog_record::{BatchStream, DecodeError, Limits};
+//!
+//! fn count(chunks: Vec<Bytes>) -> Result<usize, DecodeError> {
+//!     let limits = Limits::default();
+//!     let mut stream = BatchStream::new(chunks);
+//!     let mut count = 0;
+//!     while let Some(batch) = stream.next_batch(&limits)? {
+//!         if batch.header().is_control() {
+//!             continue; // a marker of the log's own, which consumers skip
+//!         }
+//!         for record in &batch.records(&limits)? {
+//!             record?;
+//!             count += 1;
+//!         }
+//!     }
+//!     Ok(count)
+//! }
+//! # assert_eq!(count(Vec::new()), Ok(0));
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `pure-zstd` | no | `Compression::decompress_portable`: the Zstandard decoder of wasm32, natively |
+//!
+//! All five codecs are always there. Zstandard is the C library natively (a C compiler is
+//! needed) and Rust on wasm32; the others are Rust everywhere.
+//!
+//! Nothing here is async, and nothing needs tokio. Rust 1.95 or later.
 #![deny(clippy::disallowed_methods)]
 
 mod batch;
