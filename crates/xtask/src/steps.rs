@@ -65,8 +65,20 @@ pub(crate) const FIX: &[Step] = &[
 ];
 
 /// Tests, behind [`VERIFY`].
-pub(crate) const TEST: &[Step] = &[Step {
-    name: "workspace",
-    needs: &[],
-    run: Line("cargo test --workspace --all-features --no-fail-fast"),
-}];
+pub(crate) const TEST: &[Step] = &[
+    Step {
+        name: "workspace",
+        needs: &[],
+        run: Line("cargo test --workspace --all-features --no-fail-fast"),
+    },
+    Step {
+        name: "record-interop",
+        needs: &[],
+        run: Line("ci/record-interop"),
+    },
+    Step {
+        name: "fuzz",
+        needs: &[],
+        run: Line("ci/fuzz 10"),
+    },
+];
