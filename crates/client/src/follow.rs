@@ -1,0 +1,307 @@
+//! The partitions a consumer follows: where it stands, where it wants to be, and what its tail
+//! must be told so that the two agree.
+//!
+//! Pure: no task, no socket.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use comlog_proto::v1;
+use comlog_proto::v1::tail_change::{Change, Remove};
+use comlog_record::{BatchStream, DecodeError, Limits, Offset, OffsetRange};
+
+use crate::fetched::FetchedBatch;
+use crate::{Error, StartAt};
+
+/// A topic and one of its partitions.
+pub(crate) type Key = (Arc<str>, u32);
+
+/// One partition that the consumer follows.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    /// Where to start, until the tail has said which offset that is.
+    pub(crate) start: Option<StartAt>,
+    /// The next record to hand out, once known.
+    pub(crate) position: Option<Offset>,
+    pub(crate) high_watermark: Option<Offset>,
+    pub(crate) paused: bool,
+    /// Failed: rests until it is sought.
+    pub(crate) parked: bool,
+    /// What is to be told to the application.
+    pub(crate) error: Option<Error>,
+    /// Whether the tail follows it, or was told to.
+    in_tail: bool,
+    /// The tail has to be told where to go.
+    moved: bool,
+    /// Messages of other generations are dropped; `None` until the tail has named it.
+    generation: Option<u64>,
+}
+
+impl Followed {
+    fn wanted(&self) -> bool {
+        !self.paused && !self.parked && self.target().is_some()
+    }
+
+    /// Where the tail shall start, as the protocol says it.
+    fn target(&self) -> Option<v1::StartAt> {
+        match (self.start, self.position) {
+            (Some(start), _) => start.to_message(),
+            (None, Some(offset)) => StartAt::Offset(offset).to_message(),
+            (None, None) => None,
+        }
+    }
+
+    pub(crate) fn seek(&mut self, start: StartAt) {
+        self.position = match start {
+            StartAt::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        self.start = Some(start);
+        self.parked = false;
+        self.error = None;
+        self.moved = true;
+        self.generation = None;
+    }
+
+    pub(crate) fn park(&mut self, error: Error) {
+        self.parked = true;
+        self.error = Some(error);
+    }
+
+    fn told(&mut self) {
+        self.in_tail = true;
+        self.moved = false;
+        self.generation = None;
+    }
+
+    fn change(&self, change: Change) -> v1::TailChange {
+        v1::TailChange {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            change: Some(change),
+        }
+    }
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub(crate) struct Follow {
+    all: Vec<Followed>,
+    index: HashMap<Key, usize>,
+    /// No longer wanted, but the tail does not know yet.
+    removed: Vec<Key>,
+}
+
+impl Follow {
+    pub(crate) fn get(&self, topic: &str, partition: u32) -> Option<&Followed> {
+        let index = self.index.get(&(Arc::from(topic), partition))?;
+        self.all.get(*index)
+    }
+
+    pub(crate) fn get_mut(&mut self, topic: &str, partition: u32) -> Option<&mut Followed> {
+        let index = self.index.get(&(Arc::from(topic), partition))?;
+        self.all.get_mut(*index)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Followed> {
+        self.all.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Followed> {
+        self.all.iter_mut()
+    }
+
+    /// Follows a partition from `start`; one that is followed already goes there.
+    pub(crate) fn add(&mut self, topic: &Arc<str>, partition: u32, start: StartAt) {
+        if let Some(followed) = self.get_mut(topic, partition) {
+            return followed.seek(start);
+        }
+        let key = (topic.clone(), partition);
+        let in_tail = match self.removed.iter().position(|removed| *removed == key) {
+            Some(index) => {
+                self.removed.swap_remove(index);
+                true
+            }
+            None => false,
+        };
+        self.index.insert(key, self.all.len());
+        let mut followed = Followed {
+            topic: topic.clone(),
+            partition,
+            start: None,
+            position: None,
+            high_watermark: None,
+            paused: false,
+            parked: false,
+            error: None,
+            in_tail,
+            moved: false,
+            generation: None,
+        };
+        followed.seek(start);
+        self.all.push(followed);
+    }
+
+    pub(crate) fn remove(&mut self, topic: &str, partition: u32) {
+        let Some(index) = self.index.remove(&(Arc::from(topic), partition)) else {
+            return;
+        };
+        let removed = self.all.swap_remove(index);
+        if let Some(moved) = self.all.get(index) {
+            self.index
+                .insert((moved.topic.clone(), moved.partition), index);
+        }
+        if removed.in_tail {
+            self.removed.push((removed.topic, partition));
+        }
+    }
+
+    /// Whether there is anything that a tail could follow.
+    pub(crate) fn wants_tail(&self) -> bool {
+        self.all.iter().any(Followed::wanted)
+    }
+
+    /// What a new tail shall follow; noted as told.
+    pub(crate) fn starts(&mut self) -> Vec<v1::TailStart> {
+        self.lost_tail();
+        let wanted = self.all.iter_mut().filter(|followed| followed.wanted());
+        wanted
+            .map(|followed| {
+                followed.told();
+                v1::TailStart {
+                    topic: followed.topic.to_string(),
+                    partition: followed.partition,
+                    at: followed.target(),
+                }
+            })
+            .collect()
+    }
+
+    /// What the tail must be told; noted as told.
+    pub(crate) fn changes(&mut self) -> Vec<v1::TailChange> {
+        let mut changes: Vec<v1::TailChange> = Vec::new();
+        for (topic, partition) in self.removed.drain(..) {
+            changes.push(v1::TailChange {
+                topic: topic.to_string(),
+                partition,
+                change: Some(Change::Remove(Remove {})),
+            });
+        }
+        for followed in &mut self.all {
+            match (followed.wanted(), followed.in_tail) {
+                (true, true) if !followed.moved => {}
+                (true, in_tail) => {
+                    let Some(target) = followed.target() else {
+                        continue;
+                    };
+                    let change = if in_tail {
+                        Change::Seek(target)
+                    } else {
+                        Change::Add(target)
+                    };
+                    followed.told();
+                    changes.push(followed.change(change));
+                }
+                (false, true) => {
+                    followed.in_tail = false;
+                    followed.generation = None;
+                    changes.push(followed.change(Change::Remove(Remove {})));
+                }
+                (false, false) => {}
+            }
+        }
+        changes
+    }
+
+    /// Where the tail says that it stands.
+    pub(crate) fn confirmed(&mut self, positions: Vec<v1::TailPosition>) {
+        for position in positions {
+            let Some(followed) = self.get_mut(&position.topic, position.partition) else {
+                continue;
+            };
+            // What was sought meanwhile is told by the next change; what runs already knows more.
+            if followed.in_tail && !followed.moved && followed.generation.is_none() {
+                followed.generation = Some(position.generation);
+                followed.position = Some(Offset(position.offset));
+                followed.start = None;
+            }
+        }
+    }
+
+    /// There is no tail any more.
+    pub(crate) fn lost_tail(&mut self) {
+        self.removed.clear();
+        for followed in &mut self.all {
+            followed.in_tail = false;
+            followed.generation = None;
+        }
+    }
+
+    /// The partition that a message of the tail is for, unless it is outdated.
+    pub(crate) fn current(
+        &mut self,
+        topic: &str,
+        partition: u32,
+        generation: u64,
+    ) -> Option<&mut Followed> {
+        let followed = self.get_mut(topic, partition)?;
+        let current = followed.wanted() && followed.generation == Some(generation);
+        current.then_some(followed)
+    }
+}
+
+impl Followed {
+    /// Decodes what was fetched and moves the position behind it. Damage parks the partition, with
+    /// what comes before it handed out.
+    pub(crate) fn take(
+        &mut self,
+        fetched: v1::Fetched,
+        limits: &Limits,
+        batches: &mut Vec<FetchedBatch>,
+    ) {
+        self.high_watermark = Some(Offset(fetched.high_watermark));
+        let next_offset = Offset(fetched.next_offset);
+        let mut stream = BatchStream::new(fetched.chunks);
+        loop {
+            let position = self.position.unwrap_or_default();
+            let header = stream.peek_header();
+            let decoded = stream.next_batch(limits).and_then(|batch| match batch {
+                Some(batch) => batch.records(limits).map(|records| Some((batch, records))),
+                None => Ok(None),
+            });
+            match decoded {
+                Ok(Some((batch, records))) => {
+                    let offsets = batch.header().offsets();
+                    if offsets.end <= position {
+                        continue;
+                    }
+                    self.position = Some(offsets.end);
+                    if !batch.header().is_control() {
+                        let topic = self.topic.clone();
+                        batches.push(FetchedBatch::new(topic, self.partition, records, position));
+                    }
+                }
+                Ok(None) => {
+                    self.position = Some(position.max(next_offset));
+                    return;
+                }
+                Err(error) => {
+                    let claimed = header.ok().map(|header| header.offsets());
+                    return self.damaged(claimed, next_offset, &error);
+                }
+            }
+        }
+    }
+
+    /// The range is what the batch claims to cover, if that is plausible.
+    fn damaged(&mut self, claimed: Option<OffsetRange>, next_offset: Offset, error: &DecodeError) {
+        let position = self.position.unwrap_or_default();
+        let plausible =
+            claimed.filter(|range| range.contains(position) && range.end <= next_offset);
+        let end = plausible.map_or(next_offset, |range| range.end);
+        let offsets = OffsetRange::new(position, end.max(position.next()));
+        self.park(Error::corrupt(&self.topic, self.partition, offsets, error));
+    }
+}

@@ -1,0 +1,369 @@
+//! The batches of one partition between gathered and acknowledged, in order.
+//!
+//! Pure: what to send is asked for, what came back is told, time is passed in.
+//!
+//! Every partition has a producer id of its own, so that raising its epoch touches no other. At
+//! most five batches are under way, as many as the server remembers, so that each of them is
+//! recognised when it is sent again. A batch whose outcome is open keeps its sequence until the
+//! server either acknowledges it or answers OUT_OF_ORDER_SEQUENCE: only the latter proves that it
+//! and all behind it are not in the log, and only then they are numbered anew, from 0 under a
+//! raised epoch, which also shuts out any late copy of what failed before.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use comlog_proto::v1;
+use comlog_record::{
+    BATCH_HEADER_LEN, BatchBuilder, BatchHeader, Compression, Offset, ProducerIds, Timestamp,
+};
+
+use crate::accumulator::Gathered;
+use crate::delivery::{Completer, Delivered};
+use crate::retry::{BatchVerdict, judge_batch};
+use crate::{Error, Result};
+
+/// Sequences count from 0 to 2^31 - 1 and start again.
+const SEQUENCES: i64 = 1 << 31;
+
+/// A batch on its way.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    pub(crate) number: u64,
+    /// What it counts towards the producer's buffer.
+    pub(crate) bytes: usize,
+    pub(crate) records: u32,
+    pub(crate) completer: Completer,
+    pub(crate) created: Instant,
+    encoded: Bytes,
+    expected_offset: Option<i64>,
+    /// Id of the request that carries it, and when that was made.
+    sent: Option<(u64, Instant)>,
+}
+
+/// Who a partition's batches come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// The producer is not idempotent.
+    None,
+    /// To be asked for; with the id and epoch to raise, if any.
+    Wanted(Option<(i64, i16)>),
+    /// Asked for.
+    Requested(Option<(i64, i16)>),
+    /// Given.
+    Known(i64, i16),
+}
+
+/// A batch is done with.
+pub(crate) type Finished = (Outgoing, Result<Delivered>);
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    topic: Arc<str>,
+    partition: u32,
+    pub(crate) identity: Identity,
+    pub(crate) fencing_token: Option<u64>,
+    next_sequence: i32,
+    unacked: VecDeque<Outgoing>,
+    /// How many of them, from the front, are on the stream.
+    sent: usize,
+    /// The next request must end the suspension of this partition.
+    resume: bool,
+    /// Failures in a row, and what the last one was.
+    failures: u32,
+    last_error: Option<Error>,
+    retry_at: Option<Instant>,
+    /// The front was numbered anew since the last acknowledgement.
+    renumbered: bool,
+}
+
+impl Pipeline {
+    pub(crate) fn new(topic: Arc<str>, partition: u32, idempotent: bool) -> Pipeline {
+        Pipeline {
+            topic,
+            partition,
+            identity: if idempotent {
+                Identity::Wanted(None)
+            } else {
+                Identity::None
+            },
+            fencing_token: None,
+            next_sequence: 0,
+            unacked: VecDeque::new(),
+            sent: 0,
+            resume: false,
+            failures: 0,
+            last_error: None,
+            retry_at: None,
+            renumbered: false,
+        }
+    }
+
+    /// Batches that are encoded and not acknowledged.
+    pub(crate) fn len(&self) -> usize {
+        self.unacked.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unacked.is_empty()
+    }
+
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub(crate) fn last_error(&self) -> Option<&Error> {
+        self.last_error.as_ref()
+    }
+
+    /// Whether batches can be encoded: the producer id is known, or none is needed.
+    pub(crate) fn can_encode(&self) -> bool {
+        matches!(self.identity, Identity::None | Identity::Known(..))
+    }
+
+    /// Encodes a batch behind the others.
+    ///
+    /// # Errors
+    /// The codec failed: the batch, finished.
+    pub(crate) fn encode(
+        &mut self,
+        gathered: Gathered,
+        compression: Compression,
+    ) -> Result<(), Box<Finished>> {
+        let producer = match self.identity {
+            Identity::Known(producer_id, producer_epoch) => Some(ProducerIds {
+                producer_id,
+                producer_epoch,
+                base_sequence: self.next_sequence,
+            }),
+            _ => None,
+        };
+        let (mut outgoing, builder) = self.split(gathered);
+        match builder.build(compression, producer) {
+            Ok(batch) => {
+                outgoing.encoded = batch.to_bytes();
+                self.next_sequence = advance(self.next_sequence, outgoing.records);
+                self.unacked.push_back(outgoing);
+                Ok(())
+            }
+            Err(error) => Err(Box::new((outgoing, Err(Error::Encode(error))))),
+        }
+    }
+
+    /// A batch that will not be sent, so that it can be finished.
+    pub(crate) fn unencoded(&self, gathered: Gathered) -> Outgoing {
+        self.split(gathered).0
+    }
+
+    fn split(&self, gathered: Gathered) -> (Outgoing, BatchBuilder) {
+        let outgoing = Outgoing {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            number: gathered.number,
+            bytes: gathered.bytes(),
+            records: gathered.builder.len() as u32,
+            completer: gathered.completer,
+            created: gathered.created,
+            encoded: Bytes::new(),
+            expected_offset: gathered.expected_offset,
+            sent: None,
+        };
+        (outgoing, gathered.builder)
+    }
+
+    /// The next request to put on the stream, under `id`; `None` when everything is, or nothing
+    /// may be yet.
+    pub(crate) fn next_request(
+        &mut self,
+        id: u64,
+        now: Instant,
+        durability: v1::Durability,
+    ) -> Option<v1::AppendStreamRequest> {
+        if !self.can_encode() || self.retry_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        let outgoing = self.unacked.get_mut(self.sent)?;
+        outgoing.sent = Some((id, now));
+        self.sent += 1;
+        self.retry_at = None;
+        Some(v1::AppendStreamRequest {
+            id,
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            batch: outgoing.encoded.clone(),
+            durability: durability as i32,
+            expected_offset: outgoing.expected_offset,
+            fencing_token: self.fencing_token,
+            resume: std::mem::take(&mut self.resume),
+        })
+    }
+
+    /// When the oldest request was made that has no answer.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        let (_, at) = self.unacked.front()?.sent?;
+        Some(at)
+    }
+
+    /// When what has failed may be sent again.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at.filter(|_| self.sent < self.unacked.len())
+    }
+
+    /// When the oldest batch was begun.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.unacked.front().map(|outgoing| outgoing.created)
+    }
+
+    /// Takes in an answer. One to a request that does not count any more changes nothing.
+    /// `retry_at` is for when to try again, should that be the verdict.
+    pub(crate) fn answer(
+        &mut self,
+        id: u64,
+        result: Result<v1::Appended, Error>,
+        retry_at: Instant,
+    ) -> Option<Finished> {
+        let front = self.unacked.front()?;
+        if front.sent.is_none_or(|(sent, _)| sent != id) {
+            return None;
+        }
+        match result {
+            Ok(appended) => {
+                self.failures = 0;
+                self.last_error = None;
+                self.renumbered = false;
+                let delivered = self.delivered(&appended);
+                self.pop().map(|outgoing| (outgoing, Ok(delivered)))
+            }
+            Err(error) => self.refused(error, retry_at),
+        }
+    }
+
+    fn delivered(&self, appended: &v1::Appended) -> Delivered {
+        Delivered {
+            partition: self.partition,
+            offset: Some(Offset(appended.base_offset)),
+            append_time: appended.append_time_ms.map(Timestamp),
+            durable: appended.durable,
+        }
+    }
+
+    fn refused(&mut self, error: Error, retry_at: Instant) -> Option<Finished> {
+        let idempotent = self.identity != Identity::None;
+        let verdict = error
+            .server_error()
+            .map_or(BatchVerdict::Fail, |error| judge_batch(error, idempotent));
+        let finished = match verdict {
+            BatchVerdict::Again => {
+                self.rewind();
+                self.retry_at = Some(retry_at);
+                self.failures = self.failures.saturating_add(1);
+                self.last_error = Some(error);
+                None
+            }
+            BatchVerdict::Renumber if !self.renumbered => {
+                self.renumbered = true;
+                self.last_error = Some(error);
+                self.want_raised_epoch();
+                None
+            }
+            BatchVerdict::InLog => {
+                let delivered = Delivered {
+                    offset: None,
+                    ..self.delivered(&v1::Appended::default())
+                };
+                self.pop().map(|outgoing| (outgoing, Ok(delivered)))
+            }
+            BatchVerdict::Renumber | BatchVerdict::Fail => {
+                if error.reason() == v1::Reason::ProducerFenced {
+                    self.identity = Identity::Wanted(None);
+                }
+                self.renumbered = false;
+                self.pop().map(|outgoing| (outgoing, Err(error)))
+            }
+        };
+        // The server answers whatever else is under way with SUSPENDED.
+        self.rewind();
+        self.resume = true;
+        finished
+    }
+
+    fn want_raised_epoch(&mut self) {
+        if let Identity::Known(id, epoch) = self.identity {
+            self.identity = Identity::Wanted(Some((id, epoch)));
+        }
+    }
+
+    /// The producer id asked for: everything not acknowledged is numbered from 0 under it.
+    pub(crate) fn identify(&mut self, id: i64, epoch: i16) {
+        self.identity = Identity::Known(id, epoch);
+        let mut sequence = 0;
+        for outgoing in &mut self.unacked {
+            outgoing.encoded = renumber(&outgoing.encoded, id, epoch, sequence);
+            sequence = advance(sequence, outgoing.records);
+        }
+        self.next_sequence = sequence;
+    }
+
+    /// The stream has ended: everything not acknowledged goes to the next one.
+    pub(crate) fn disconnected(&mut self, error: &Error) {
+        if self.sent > 0 {
+            self.last_error = Some(error.clone());
+        }
+        self.rewind();
+        self.resume = false;
+    }
+
+    /// Takes what was begun at or before `created`: it has waited too long.
+    pub(crate) fn take_expired(&mut self, created: Instant) -> Vec<Finished> {
+        let mut expired = Vec::new();
+        while self.oldest().is_some_and(|begun| begun <= created) {
+            let error = Error::DeliveryTimeout(self.last_error.clone().map(Box::new));
+            expired.extend(self.pop().map(|outgoing| (outgoing, Err(error))));
+        }
+        expired
+    }
+
+    /// Takes everything, because of `error`.
+    pub(crate) fn take_all(&mut self, error: &Error) -> Vec<Finished> {
+        self.sent = 0;
+        let all = self.unacked.drain(..);
+        all.map(|outgoing| (outgoing, Err(error.clone()))).collect()
+    }
+
+    fn pop(&mut self) -> Option<Outgoing> {
+        let outgoing = self.unacked.pop_front()?;
+        self.sent = self.sent.saturating_sub(1);
+        Some(outgoing)
+    }
+
+    fn rewind(&mut self) {
+        self.sent = 0;
+        for outgoing in &mut self.unacked {
+            outgoing.sent = None;
+        }
+    }
+}
+
+/// The same batch from another producer id or epoch.
+fn renumber(encoded: &Bytes, id: i64, epoch: i16, sequence: i32) -> Bytes {
+    let Ok(mut header) = BatchHeader::decode(encoded) else {
+        return encoded.clone();
+    };
+    let body = encoded.slice(BATCH_HEADER_LEN..);
+    header.producer_id = id;
+    header.producer_epoch = epoch;
+    header.base_sequence = sequence;
+    header.crc = header.compute_crc(std::slice::from_ref(&body));
+    let mut out = BytesMut::with_capacity(encoded.len());
+    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(&body);
+    out.freeze()
+}
+
+fn advance(sequence: i32, records: u32) -> i32 {
+    ((i64::from(sequence) + i64::from(records)) % SEQUENCES) as i32
+}

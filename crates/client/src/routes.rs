@@ -1,0 +1,195 @@
+//! Which queue a record goes to: what is known of topics and their partitions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use comlog_proto::v1::{self, Reason};
+
+use crate::accumulator::Accumulator;
+use crate::partitioner::partition_for_key;
+use crate::{Client, Error, ProducerRecord, Result};
+
+/// No topic has more partitions than this.
+const PARTITIONS_MAX: u32 = 1_000_000;
+/// When to ask again for a topic that did not exist.
+const MISSING_AGE_MAX: Duration = Duration::from_secs(1);
+/// No queue was made for this partition yet.
+const NO_QUEUE: usize = usize::MAX;
+
+/// A partition that records were sent to; its index is that of its queue.
+#[derive(Debug)]
+pub(crate) struct KnownPartition {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    pub(crate) fencing_token: Option<u64>,
+    /// Where the next record must land.
+    pub(crate) expected_offset: Option<i64>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    age_max: Duration,
+    topics: HashMap<Arc<str>, Topic>,
+    pub(crate) partitions: Vec<KnownPartition>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: Arc<str>,
+    /// 0 while not known.
+    partitions: u32,
+    refresh_at: Instant,
+    /// By partition.
+    queues: Vec<usize>,
+    /// Where records without a key go until their batch is full.
+    sticky: u32,
+}
+
+impl Routes {
+    pub(crate) fn new(age_max: Duration) -> Routes {
+        Routes {
+            age_max,
+            topics: HashMap::new(),
+            partitions: Vec::new(),
+        }
+    }
+
+    /// The queue of a record, and whether it is time to ask for the topic's partitions again.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotPrepared`]; [`Error::Config`] for a partition that no topic has.
+    pub(crate) fn route(
+        &mut self,
+        record: &ProducerRecord<'_>,
+        now: Instant,
+        accumulator: &mut Accumulator,
+    ) -> Result<(usize, bool)> {
+        if let Some(partition) = record.partition {
+            let queue = self.queue(record.topic, partition, accumulator)?;
+            return Ok((queue, false));
+        }
+        let not_prepared = || Error::TopicNotPrepared(Arc::from(record.topic));
+        let topic = self.topics.get_mut(record.topic).ok_or_else(not_prepared)?;
+        if topic.partitions == 0 {
+            return Err(not_prepared());
+        }
+        let partition = match record.key {
+            Some(key) => partition_for_key(key, topic.partitions),
+            None => topic.stick(accumulator),
+        };
+        let stale = now >= topic.refresh_at;
+        if stale {
+            topic.refresh_at = now + self.age_max.max(MISSING_AGE_MAX);
+        }
+        let queue = topic.queue(partition, &mut self.partitions, accumulator);
+        Ok((queue, stale))
+    }
+
+    /// The queue of a partition, made if need be.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a partition that no topic has.
+    pub(crate) fn queue(
+        &mut self,
+        topic: &str,
+        partition: u32,
+        accumulator: &mut Accumulator,
+    ) -> Result<usize> {
+        if partition >= PARTITIONS_MAX {
+            let message = format!("no topic has a partition {partition}");
+            return Err(Error::config(message));
+        }
+        if !self.topics.contains_key(topic) {
+            self.insert(topic, 0, None);
+        }
+        let not_prepared = || Error::TopicNotPrepared(Arc::from(topic));
+        let topic = self.topics.get_mut(topic).ok_or_else(not_prepared)?;
+        Ok(topic.queue(partition, &mut self.partitions, accumulator))
+    }
+
+    /// Notes how many partitions a topic has; `None` when it does not exist.
+    pub(crate) fn learn(&mut self, topic: &str, partitions: Option<u32>, now: Instant) {
+        let age = if partitions.is_some() {
+            self.age_max
+        } else {
+            MISSING_AGE_MAX
+        };
+        self.insert(topic, partitions.unwrap_or(1).max(1), Some(now + age));
+    }
+
+    fn insert(&mut self, topic: &str, partitions: u32, refresh_at: Option<Instant>) {
+        match self.topics.get_mut(topic) {
+            Some(topic) => {
+                topic.partitions = partitions;
+                topic.refresh_at = refresh_at.unwrap_or(topic.refresh_at);
+            }
+            None => {
+                let name: Arc<str> = Arc::from(topic);
+                let topic = Topic {
+                    name: name.clone(),
+                    partitions,
+                    refresh_at: refresh_at.unwrap_or_else(Instant::now),
+                    queues: Vec::new(),
+                    sticky: 0,
+                };
+                self.topics.insert(name, topic);
+            }
+        }
+    }
+}
+
+impl Topic {
+    /// The partition for a record without a key: the same until its batch is full or sent.
+    fn stick(&mut self, accumulator: &Accumulator) -> u32 {
+        if self.partitions == 1 {
+            return 0;
+        }
+        let queue = self.queues.get(self.sticky as usize).copied();
+        let gathering =
+            queue.is_some_and(|queue| queue != NO_QUEUE && !accumulator.begins_batch(queue));
+        if !gathering || self.sticky >= self.partitions {
+            self.sticky = rand::random_range(0..self.partitions);
+        }
+        self.sticky
+    }
+
+    fn queue(
+        &mut self,
+        partition: u32,
+        partitions: &mut Vec<KnownPartition>,
+        accumulator: &mut Accumulator,
+    ) -> usize {
+        let index = partition as usize;
+        if index >= self.queues.len() {
+            self.queues.resize(index + 1, NO_QUEUE);
+        }
+        if self.queues[index] == NO_QUEUE {
+            self.queues[index] = accumulator.add_queue();
+            partitions.push(KnownPartition {
+                topic: self.name.clone(),
+                partition,
+                fencing_token: None,
+                expected_offset: None,
+            });
+        }
+        self.queues[index]
+    }
+}
+
+/// Asks how many partitions a topic has; `None` when it does not exist.
+pub(crate) async fn describe(client: &Client, topic: &str) -> Result<Option<u32>> {
+    let request = v1::DescribeTopicRequest {
+        name: topic.to_owned(),
+    };
+    let call = |request| {
+        let mut topics = client.topics();
+        async move { topics.describe_topic(request).await }
+    };
+    match client.call(request, call).await {
+        Ok(described) => Ok(Some(described.topic.unwrap_or_default().partitions)),
+        Err(error) if error.reason() == Reason::TopicNotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
