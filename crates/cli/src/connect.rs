@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use comlog_client::{Client, ClientConfig};
 use comlog_proto::v1::group_service_client::GroupServiceClient;
 use comlog_proto::v1::log_service_client::LogServiceClient;
 use comlog_proto::v1::topic_service_client::TopicServiceClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Response, Status};
 
-use crate::error::{CliError, Result};
+use crate::error::{CliError, Result, START_HELP};
 use crate::units;
 
 /// Larger than any batch, so that the server's bound decides.
@@ -36,6 +37,21 @@ pub(crate) struct ServerArgs {
     /// How long one call may take
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = units::parse_duration, global = true)]
     pub(crate) timeout: Duration,
+}
+
+impl ServerArgs {
+    /// A client with these options; must be called in a tokio runtime.
+    pub(crate) fn client(&self) -> Result<Client> {
+        let mut config = ClientConfig::new(&self.server)
+            .connect_timeout(self.timeout)
+            .request_timeout(self.timeout);
+        if let Some(path) = &self.ca_cert {
+            let pem =
+                std::fs::read(path).map_err(|error| CliError::file(path.display(), &error))?;
+            config = config.ca_certificate(pem);
+        }
+        Ok(Client::new(config)?)
+    }
 }
 
 /// A way to one server; it connects with the first call.
@@ -112,9 +128,7 @@ pub(crate) fn from_code(code: Code, message: String, server: &str) -> CliError {
 }
 
 fn unreachable_server(message: &str, server: &str) -> String {
-    format!(
-        "cannot reach {server} ({message}): start one with `comlog serve`, or name another with --server URL or COMLOG_SERVER"
-    )
+    format!("cannot reach {server}: {message}: {START_HELP}")
 }
 
 fn with_tls(endpoint: Endpoint, args: &ServerArgs) -> Result<Endpoint> {

@@ -3,8 +3,14 @@
 use std::io;
 use std::process::ExitCode;
 
+use comlog_client::ErrorKind;
+
 /// The result of a command.
 pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
+
+/// What to do when there is no server.
+pub(crate) const START_HELP: &str =
+    "start one with `comlog serve`, or name another with --server URL or COMLOG_SERVER";
 
 /// Why a command failed; the message says what to do where there is something to do.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +69,24 @@ impl From<io::Error> for CliError {
         match error.kind() {
             io::ErrorKind::BrokenPipe => CliError::ClosedPipe,
             _ => CliError::Failed(format!("cannot write the output: {error}")),
+        }
+    }
+}
+
+/// What the client says, by what it means.
+impl From<comlog_client::Error> for CliError {
+    fn from(error: comlog_client::Error) -> CliError {
+        let message = error.to_string();
+        match error.kind() {
+            ErrorKind::Retry if matches!(error, comlog_client::Error::Unavailable { .. }) => {
+                CliError::Unavailable(format!("{message}: {START_HELP}"))
+            }
+            ErrorKind::Retry => CliError::Unavailable(message),
+            ErrorKind::NotFound => CliError::NotFound(message),
+            ErrorKind::OutOfRange => CliError::OutOfRange(message),
+            ErrorKind::Corrupt => CliError::Corrupt(message),
+            ErrorKind::Invalid => CliError::Usage(message),
+            _ => CliError::Failed(message),
         }
     }
 }

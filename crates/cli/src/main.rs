@@ -4,13 +4,15 @@ mod commands;
 mod confirm;
 mod connect;
 mod error;
-mod follow;
 mod format;
+mod frame_reader;
 mod framing;
 mod json;
 mod output;
 mod position;
+mod reader;
 mod scan;
+mod summary;
 mod time;
 mod units;
 
@@ -18,7 +20,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{completions, consume, group, inspect, offsets, topic, verify};
+use crate::commands::{
+    bench, completions, consume, group, inspect, offsets, produce, topic, verify,
+};
 use crate::connect::{Connection, ServerArgs};
 use crate::error::{CliError, Result};
 use crate::output::{Out, OutputFormat};
@@ -48,12 +52,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Produce(produce::ProduceArgs),
     Consume(consume::ConsumeArgs),
     Topic(topic::TopicArgs),
     Offsets(offsets::OffsetsArgs),
     Group(group::GroupArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -74,12 +80,14 @@ async fn run(cli: Cli) -> Result<()> {
     let mut out = Out::new(cli.output);
     let connect = || Connection::new(&cli.server);
     match cli.command {
+        Command::Produce(args) => produce::run(&args, &cli.server, &mut out).await,
         Command::Consume(args) => consume::run(&args, &cli.server, &mut out).await,
         Command::Topic(args) => topic::run(args, &connect()?, &mut out).await,
         Command::Offsets(args) => offsets::run(&args, &connect()?, &mut out).await,
         Command::Group(args) => group::run(args, &connect()?, &mut out).await,
         Command::Inspect(args) => inspect::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
+        Command::Bench(args) => bench::run(&args, &cli.server, &mut out).await,
         Command::Completions(args) => completions::run(&args, Cli::command(), &mut out),
     }
 }

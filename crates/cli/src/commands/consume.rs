@@ -1,25 +1,20 @@
 //! `comlog consume TOPIC`.
 
 use clap::Args;
-use comlog_record::{BatchStream, DecodeError, Limits, Record, RecordBatch};
+use comlog_client::FetchedBatch;
+use comlog_proto::v1;
+use comlog_record::{Offset, Record};
 use serde_json::{Map, Value, json};
 
 use crate::commands::offsets;
 use crate::connect::{Connection, ServerArgs};
 use crate::error::{CliError, Result};
-use crate::follow::{Follower, Reach, check_start, damaged};
 use crate::format::{FIELDS_HELP, Format, Located};
 use crate::framing::OutputFraming;
 use crate::json::put_record;
 use crate::output::Out;
 use crate::position::Position;
-
-/// What is decoded here was checked by the server, so these only bound memory.
-const LIMITS: Limits = Limits {
-    batch_bytes_max: 128 << 20,
-    batch_records_max: u32::MAX,
-    decompressed_bytes_max: 256 << 20,
-};
+use crate::reader::{Reach, Reader};
 
 /// Prints the records of a topic: each value on a line, up to the end of the log
 #[derive(Debug, Args)]
@@ -60,21 +55,30 @@ pub(crate) struct ConsumeArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: &ConsumeArgs, server: &ServerArgs, out: &mut Out) -> Result<()> {
-    let connection = Connection::new(server)?;
-    let reaches = reaches(args, &connection).await?;
-    let patience = (!args.follow).then_some(server.timeout);
-    let mut follower = Follower::new(connection, args.topic.clone(), reaches, patience);
+    let reaches = reaches(args, &Connection::new(server)?).await?;
+    let mut reader = Reader::new(
+        &server.client()?,
+        &args.topic,
+        reaches,
+        server.timeout,
+        args.follow,
+    )?;
     let mut printer = Printer {
         args,
         left: args.count.unwrap_or(u64::MAX),
     };
     while printer.left > 0 {
-        let Some((reach, fetched)) = follower.next().await? else {
+        let Some(batches) = reader.next().await? else {
             break;
         };
-        let partition = reach.partition;
-        let done = printer.print(reach, fetched.chunks, out)?;
-        follower.advance(partition, fetched.next_offset, done);
+        for batch in &batches {
+            let Some(reach) = reader.wanted(batch.partition()) else {
+                continue;
+            };
+            if printer.print_batch(batch, reach.end, out)? {
+                reader.finish(reach.partition);
+            }
+        }
         out.flush()?;
     }
     out.flush()
@@ -86,11 +90,11 @@ async fn reaches(args: &ConsumeArgs, connection: &Connection) -> Result<Vec<Reac
     let starts = offsets::list(connection, &args.topic, &partitions, args.from).await?;
     let mut reaches = Vec::with_capacity(starts.len());
     for found in &starts {
-        let next = match args.from {
+        let start = match args.from {
             Position::Offset(offset) => offset,
             _ => found.offset,
         };
-        check_start(found, next)?;
+        check_start(found, start)?;
         let log_end = (!args.follow).then_some(found.high_watermark);
         let until = match args.until {
             Some(Position::Offset(offset)) => Some(offset),
@@ -101,11 +105,22 @@ async fn reaches(args: &ConsumeArgs, connection: &Connection) -> Result<Vec<Reac
         let end = log_end.into_iter().chain(until).min();
         reaches.push(Reach {
             partition: found.partition,
-            next,
-            end,
+            start: Offset(start),
+            end: end.map(Offset),
         });
     }
     Ok(reaches)
+}
+
+/// An offset outside of a partition is an error at once, not after waiting for it.
+fn check_start(found: &v1::OffsetFound, start: i64) -> Result<()> {
+    let (first, end) = (found.log_start_offset, found.high_watermark);
+    if (first..=end).contains(&start) {
+        return Ok(());
+    }
+    let partition = found.partition;
+    let message = format!("partition {partition} holds offsets [{first}, {end}), not {start}");
+    Err(CliError::OutOfRange(message))
 }
 
 /// Prints records until enough of them are printed.
@@ -115,54 +130,24 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    /// Prints what is wanted of a piece of a partition; `true` when no more of it is wanted.
-    fn print(&mut self, reach: Reach, chunks: Vec<bytes::Bytes>, out: &mut Out) -> Result<bool> {
-        let mut batches = BatchStream::new(chunks);
-        while !batches.is_empty() {
-            let (offset, next) = batches
-                .peek_header()
-                .map_or((reach.next, reach.next + 1), |header| {
-                    (header.base_offset.0, header.next_offset().0)
-                });
-            let damage = |error: DecodeError| damaged(reach.partition, offset, next, error);
-            let Some(batch) = batches.next_batch(&LIMITS).map_err(damage)? else {
-                break;
-            };
-            if batch.header().is_control() {
-                continue;
-            }
-            if self.print_batch(reach, &batch, out, damage)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
+    /// Prints what is wanted of a batch; `true` when no more of its partition is wanted.
     fn print_batch(
         &mut self,
-        reach: Reach,
-        batch: &RecordBatch,
+        batch: &FetchedBatch,
+        end: Option<Offset>,
         out: &mut Out,
-        damage: impl Fn(DecodeError) -> CliError,
     ) -> Result<bool> {
-        let records = batch.records(&LIMITS).map_err(&damage)?;
-        for record in &records {
-            let record = record.map_err(&damage)?;
-            if record.offset.0 < reach.next {
-                continue;
-            }
-            if self.left == 0 || self.is_behind_end(reach, &record) {
+        for record in batch.iter() {
+            let record = record?;
+            let late =
+                matches!(self.args.until, Some(Position::Time(ms)) if record.timestamp.0 >= ms);
+            if self.left == 0 || late || end.is_some_and(|end| record.offset >= end) {
                 return Ok(true);
             }
-            self.print_record(reach.partition, record, out)?;
+            self.print_record(batch.partition(), record, out)?;
             self.left -= 1;
         }
         Ok(false)
-    }
-
-    fn is_behind_end(&self, reach: Reach, record: &Record<'_>) -> bool {
-        let late = matches!(self.args.until, Some(Position::Time(ms)) if record.timestamp.0 >= ms);
-        late || reach.end.is_some_and(|end| record.offset.0 >= end)
     }
 
     fn print_record(&self, partition: u32, record: Record<'_>, out: &mut Out) -> Result<()> {
