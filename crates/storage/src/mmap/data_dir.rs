@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the local disk")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,7 +82,12 @@ impl DataDir {
             let parent = dir.clone();
             dir.push(component);
             if !dir.is_dir() {
-                fs::create_dir(&dir).map_err(|error| io_error("create", &dir, error))?;
+                match fs::create_dir(&dir) {
+                    // Another log of the same parent was opened just now; its name may not be
+                    // durable yet, so the parent is synced here as well.
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                    made => made.map_err(|error| io_error("create", &dir, error))?,
+                }
                 sync_dir(&parent)?;
             }
         }
