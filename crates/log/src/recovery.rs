@@ -1,0 +1,476 @@
+//! What a log holds after it was closed, or after a crash.
+//!
+//! State up to the recovery point comes from the checkpoint; what lies behind the point is
+//! scanned. Segments before it are not opened: a start costs the same with two or two thousand.
+
+use comlog_record::{BatchHeader, LeaderEpoch, Offset, OffsetRange, Timestamp};
+use comlog_storage::{SegmentMeta, SegmentReader, Storage, StorageError};
+
+use crate::checkpoint::{CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
+use crate::codec::Unusable;
+use crate::epoch::EpochTable;
+use crate::producer_state::ProducerState;
+use crate::scan::{Offsets, Scanner, Step, Valid};
+use crate::segment::{
+    Indexes, Segment, SegmentEnd, encode_indexes, offset_index_name, parse_index_name,
+    time_index_name,
+};
+use crate::watermark::DAMAGED_MAX;
+use crate::{Cut, DamagedRange, Durability, LogConfig, RecoveryReport};
+
+/// What was found, and where appending goes on.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) report: RecoveryReport,
+    /// As it is now: its recovery point is the end of the log.
+    pub(crate) state: Checkpoint,
+    /// Of the last segment.
+    pub(crate) indexes: Indexes,
+    pub(crate) sealed: Vec<Segment>,
+    pub(crate) tail: Tail,
+}
+
+/// The segment that appending goes on in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// One that does not exist yet.
+    Create,
+    /// An existing one, of which the recovery point's bytes are kept.
+    Reopen,
+}
+
+/// Finds out what `storage` holds. Removes what a trim left behind and cuts the zeros that a roll
+/// left; the torn tail is cut when the caller reopens the last segment at the point returned.
+pub(crate) async fn recover(
+    storage: &dyn Storage,
+    config: &LogConfig,
+    now: Timestamp,
+) -> Result<Recovered, StorageError> {
+    let mut listed = storage.list().await?;
+    let mut report = RecoveryReport::default();
+    let loaded = load_checkpoint(storage).await?;
+    let fresh = listed.is_empty() && matches!(loaded, Err(Unusable::Missing));
+    let (state, indexes) = match loaded {
+        Ok(loaded) => loaded,
+        Err(reason) => {
+            if !fresh {
+                report.rebuilt.push(format!(
+                    "checkpoint: {reason} (fencing token and log start are lost)"
+                ));
+            }
+            (unknown_state(listed.first(), config), Indexes::default())
+        }
+    };
+    remove_trimmed(storage, &mut listed, state.start).await?;
+    report.clean = fresh || state.clean && is_untouched(&listed, state.point);
+    let mut recovery = Recovery {
+        storage,
+        config,
+        now,
+        report,
+        state,
+        indexes,
+        sealed: Vec::new(),
+    };
+    let tail = recovery.run(&listed).await?;
+    if !recovery.report.clean {
+        recovery.after_crash(&listed).await?;
+    }
+    recovery.state.damaged.truncate(DAMAGED_MAX);
+    Ok(Recovered {
+        report: recovery.report,
+        state: recovery.state,
+        indexes: recovery.indexes,
+        sealed: recovery.sealed,
+        tail,
+    })
+}
+
+async fn load_checkpoint(
+    storage: &dyn Storage,
+) -> Result<Result<(Checkpoint, Indexes), Unusable>, StorageError> {
+    let content = storage.read_blob(CHECKPOINT_NAME).await?;
+    Ok(content
+        .ok_or(Unusable::Missing)
+        .and_then(|content| Checkpoint::decode(&content)))
+}
+
+/// Where to start when there is no checkpoint: before everything.
+fn unknown_state(first: Option<&SegmentMeta>, config: &LogConfig) -> Checkpoint {
+    let start = first.map_or(Offset::ZERO, |segment| segment.base_offset);
+    Checkpoint {
+        clean: false,
+        durability: config.durability,
+        group_bytes_max: config.group_bytes_limit() as u64,
+        start,
+        fencing_token: 0,
+        point: RecoveryPoint {
+            segment: start,
+            position: 0,
+            offset: start,
+        },
+        active_since: None,
+        epochs: EpochTable::new(start),
+        damaged: Vec::new(),
+        producers: ProducerState::new(),
+    }
+}
+
+/// Whether the last segment is the one the point lies in, and holds at least what it held.
+fn is_untouched(listed: &[SegmentMeta], point: RecoveryPoint) -> bool {
+    listed
+        .last()
+        .is_some_and(|last| last.base_offset == point.segment && last.len >= point.position)
+}
+
+/// Removes the segments that lie wholly below the log start.
+async fn remove_trimmed(
+    storage: &dyn Storage,
+    listed: &mut Vec<SegmentMeta>,
+    start: Offset,
+) -> Result<(), StorageError> {
+    while listed.len() > 1 && listed[1].base_offset <= start {
+        let segment = listed.remove(0);
+        remove_segment(storage, segment.base_offset).await?;
+    }
+    Ok(())
+}
+
+/// Removes a segment and its indexes; no error when something of it is gone already.
+pub(crate) async fn remove_segment(
+    storage: &dyn Storage,
+    base: Offset,
+) -> Result<(), StorageError> {
+    match storage.remove(base).await {
+        Ok(()) | Err(StorageError::NotFound { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    storage.remove_blob(&offset_index_name(base)).await?;
+    storage.remove_blob(&time_index_name(base)).await
+}
+
+struct Recovery<'a> {
+    storage: &'a dyn Storage,
+    config: &'a LogConfig,
+    now: Timestamp,
+    report: RecoveryReport,
+    /// At first as the checkpoint says, then moved along by what is scanned.
+    state: Checkpoint,
+    /// Of the segment that the recovery point lies in.
+    indexes: Indexes,
+    sealed: Vec<Segment>,
+}
+
+impl Recovery<'_> {
+    async fn run(&mut self, listed: &[SegmentMeta]) -> Result<Tail, StorageError> {
+        let point = self.state.point;
+        let older = listed.partition_point(|segment| segment.base_offset < point.segment);
+        for (at, segment) in listed[..older].iter().enumerate() {
+            let next = listed.get(at + 1).map(|next| next.base_offset);
+            let end = next.map_or(point.segment, |next| next.min(point.segment));
+            self.push_sealed(*segment, end);
+        }
+        let newer = &listed[older..];
+        if self.report.clean && !newer.is_empty() {
+            return Ok(Tail::Reopen);
+        }
+        self.check_point_segment(newer.first(), point);
+        for (at, segment) in newer.iter().enumerate() {
+            let next = newer.get(at + 1).map(|next| next.base_offset);
+            if segment.base_offset == point.segment && segment.len < point.position {
+                self.cut_short(*segment, next.unwrap_or(point.offset))
+                    .await?;
+                if next.is_none() {
+                    self.start_segment(point.offset);
+                    return Ok(Tail::Create);
+                }
+                continue;
+            }
+            if segment.base_offset != self.state.point.segment {
+                self.start_segment(segment.base_offset);
+            }
+            match next {
+                Some(next) => self.recover_sealed(*segment, next).await?,
+                None => self.recover_tail(*segment).await?,
+            }
+        }
+        if newer.is_empty() {
+            self.start_segment(point.offset);
+            return Ok(Tail::Create);
+        }
+        Ok(Tail::Reopen)
+    }
+
+    fn push_sealed(&mut self, segment: SegmentMeta, end: Offset) {
+        self.sealed.push(Segment::sealed(SegmentEnd {
+            base: segment.base_offset,
+            end,
+            len: segment.len,
+        }));
+    }
+
+    /// The segment that the recovery point lies in may be gone altogether.
+    fn check_point_segment(&mut self, first: Option<&SegmentMeta>, point: RecoveryPoint) {
+        if first.is_some_and(|first| first.base_offset == point.segment) {
+            return;
+        }
+        let end = first.map_or(point.offset, |first| first.base_offset);
+        if end > point.segment {
+            self.damage(DamagedRange {
+                offsets: OffsetRange::new(point.segment, end),
+                segment: point.segment,
+                positions: 0..point.position,
+                reason: "the segment is missing".to_owned(),
+            });
+        }
+    }
+
+    /// Goes on in a segment that starts at `base`.
+    fn start_segment(&mut self, base: Offset) {
+        self.state.point = RecoveryPoint {
+            segment: base,
+            position: 0,
+            offset: base,
+        };
+        self.indexes = Indexes::default();
+        self.state.active_since = None;
+    }
+
+    /// A segment that lost durable bytes: what is left of it is kept as it is, the rest is fenced.
+    async fn cut_short(&mut self, segment: SegmentMeta, end: Offset) -> Result<(), StorageError> {
+        let reader = self.storage.open(segment.base_offset).await?;
+        let start = Valid {
+            position: 0,
+            offset: segment.base_offset,
+        };
+        let mut scanner = Scanner::new(&*reader, Offsets::Rising, start, segment.len);
+        while let Step::Batch { .. } = scanner.step().await? {}
+        self.report.scanned_bytes += scanner.bytes_read;
+        let at = scanner.at();
+        self.damage(DamagedRange {
+            offsets: OffsetRange::new(at.offset, end),
+            segment: segment.base_offset,
+            positions: at.position..self.state.point.position.max(segment.len),
+            reason: "the segment was cut short".to_owned(),
+        });
+        self.push_sealed(segment, end);
+        Ok(())
+    }
+
+    /// A segment with another behind it was synced whole before that one was created, so damage
+    /// in it is never a tear.
+    async fn recover_sealed(
+        &mut self,
+        segment: SegmentMeta,
+        next_base: Offset,
+    ) -> Result<(), StorageError> {
+        let reader = self.storage.open(segment.base_offset).await?;
+        let len = segment.len;
+        let mut scanner = self.scanner(&*reader, Offsets::Rising, len);
+        let mut len = scanner.end();
+        loop {
+            match self.next_step(&mut scanner).await? {
+                Step::Batch { .. } => {}
+                Step::End => break,
+                Step::Damage(reason) => {
+                    let at = scanner.at();
+                    if scanner.content_end(at.position).await? == at.position {
+                        len = at.position;
+                        break;
+                    }
+                    if !self.fence(&mut scanner, next_base, reason).await? {
+                        break;
+                    }
+                }
+            }
+        }
+        self.report.scanned_bytes += scanner.bytes_read;
+        let at = scanner.at();
+        if at.offset < next_base && !self.is_damaged(at.offset) {
+            self.damage(DamagedRange {
+                offsets: OffsetRange::new(at.offset, next_base),
+                segment: segment.base_offset,
+                positions: at.position..len,
+                reason: "records are missing at the end of the segment".to_owned(),
+            });
+        }
+        if len < segment.len {
+            drop(reader);
+            let writer = self.storage.reopen(segment.base_offset, len, len).await?;
+            writer.seal().await?;
+        }
+        self.keep_indexes(segment.base_offset, next_base, len).await
+    }
+
+    /// Writes the indexes of a segment that was sealed, or nearly, when the crash came.
+    async fn keep_indexes(
+        &mut self,
+        base: Offset,
+        end: Offset,
+        len: u64,
+    ) -> Result<(), StorageError> {
+        let ends = SegmentEnd { base, end, len };
+        self.push_sealed(
+            SegmentMeta {
+                base_offset: base,
+                len,
+            },
+            end,
+        );
+        write_indexes(self.storage, ends, &self.indexes).await;
+        Ok(())
+    }
+
+    /// The last segment: a torn tail is left behind the point, other damage is fenced.
+    async fn recover_tail(&mut self, segment: SegmentMeta) -> Result<(), StorageError> {
+        let reader = self.storage.open(segment.base_offset).await?;
+        let mut scanner = self.scanner(&*reader, Offsets::Contiguous, segment.len);
+        loop {
+            match self.next_step(&mut scanner).await? {
+                Step::Batch { .. } => {}
+                Step::End => break,
+                Step::Damage(reason) => {
+                    let at = scanner.at();
+                    let content_end = scanner.content_end(at.position).await?;
+                    if content_end == at.position {
+                        break;
+                    }
+                    if self.is_tear(&mut scanner).await? {
+                        self.report.cut = Some(Cut {
+                            end: at.offset,
+                            bytes: content_end - at.position,
+                        });
+                        break;
+                    }
+                    if !self.fence(&mut scanner, Offset(i64::MAX), reason).await? {
+                        break;
+                    }
+                }
+            }
+        }
+        self.report.scanned_bytes += scanner.bytes_read;
+        Ok(())
+    }
+
+    /// At most one group was being written. What starts further behind the damage than a group
+    /// is long belongs to a later group, which was written after the damaged one was synced.
+    /// Without a sync for each group nothing can be told from what lies behind.
+    async fn is_tear(&self, scanner: &mut Scanner<'_>) -> Result<bool, StorageError> {
+        if self.state.durability == Durability::Memory {
+            return Ok(true);
+        }
+        let beyond = scanner
+            .at()
+            .position
+            .saturating_add(self.state.group_bytes_max);
+        Ok(scanner.resync(beyond, Offset(i64::MAX)).await?.is_none())
+    }
+
+    /// Notes damage up to the next valid batch and goes on there; false when there is none.
+    async fn fence(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        offset_max: Offset,
+        reason: String,
+    ) -> Result<bool, StorageError> {
+        let at = scanner.at();
+        let next = scanner.resync(at.position + 1, offset_max).await?;
+        let end = next.unwrap_or(Valid {
+            position: scanner.end(),
+            offset: offset_max,
+        });
+        self.damage(DamagedRange {
+            offsets: OffsetRange::new(at.offset, end.offset),
+            segment: self.state.point.segment,
+            positions: at.position..end.position,
+            reason,
+        });
+        if next.is_some() {
+            scanner.jump(end);
+        }
+        Ok(next.is_some())
+    }
+
+    fn scanner<'r>(&self, reader: &'r dyn SegmentReader, kind: Offsets, end: u64) -> Scanner<'r> {
+        let point = self.state.point;
+        let from = Valid {
+            position: point.position,
+            offset: point.offset,
+        };
+        Scanner::new(reader, kind, from, end)
+    }
+
+    /// One step; a batch moves the state along.
+    async fn next_step(&mut self, scanner: &mut Scanner<'_>) -> Result<Step, StorageError> {
+        let step = scanner.step().await?;
+        if let Step::Batch { position, header } = &step {
+            self.note_batch(*position, header);
+            self.state.point.position = scanner.at().position;
+            self.state.point.offset = scanner.at().offset;
+        }
+        Ok(step)
+    }
+
+    fn note_batch(&mut self, position: u64, header: &BatchHeader) {
+        self.indexes
+            .note(header, position, self.config.index_interval_bytes);
+        let state = &mut self.state;
+        state.epochs.raise(header.leader_epoch, header.base_offset);
+        if header.producer_id >= 0 && !header.is_control() {
+            state.producers.record(header, self.now);
+            state.producers.bound(self.config.producers_max);
+        }
+        if state.active_since.is_none() {
+            state.active_since = Some(self.now);
+        }
+    }
+
+    fn is_damaged(&self, offset: Offset) -> bool {
+        let mut ranges = self.state.damaged.iter();
+        ranges.any(|range| range.offsets.contains(offset))
+    }
+
+    fn damage(&mut self, range: DamagedRange) {
+        tracing::error!(offsets = %range.offsets, reason = range.reason, "part of the log is damaged");
+        self.report.damaged.push(range.clone());
+        if !self.state.damaged.contains(&range) {
+            self.state.damaged.push(range);
+            self.state.damaged.sort_by_key(|range| range.offsets.start);
+        }
+    }
+
+    async fn after_crash(&mut self, listed: &[SegmentMeta]) -> Result<(), StorageError> {
+        if self.state.durability == Durability::Memory {
+            let next = LeaderEpoch(self.state.epochs.current().0.saturating_add(1));
+            self.state.epochs.raise(next, self.state.point.offset);
+            self.report.epoch_raised = true;
+        }
+        // Indexes of segments that a trim or truncate removed just before the crash.
+        for name in self.storage.list_blobs().await? {
+            let orphan = parse_index_name(&name).is_some_and(|base| {
+                listed
+                    .binary_search_by_key(&base, |segment| segment.base_offset)
+                    .is_err()
+            });
+            if orphan {
+                self.storage.remove_blob(&name).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes both index blobs of a sealed segment. They are hints: when they cannot be written, they
+/// are rebuilt by whoever needs them.
+pub(crate) async fn write_indexes(storage: &dyn Storage, segment: SegmentEnd, indexes: &Indexes) {
+    let (offsets, times) = encode_indexes(segment, indexes);
+    let blobs = [
+        (offset_index_name(segment.base), offsets),
+        (time_index_name(segment.base), times),
+    ];
+    for (name, content) in blobs {
+        if let Err(error) = storage.write_blob(&name, content).await {
+            tracing::warn!(name, %error, "index not written, it will be rebuilt when needed");
+        }
+    }
+}

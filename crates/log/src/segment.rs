@@ -1,0 +1,276 @@
+//! One segment: what is known of it without opening it, and what is held while it is in use.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use comlog_record::{BatchHeader, Offset, Timestamp};
+use comlog_storage::SegmentReader;
+
+use crate::SegmentInfo;
+use crate::codec::{Decoder, Encoder, Kind, Unusable};
+use crate::offset_index::OffsetIndex;
+use crate::time_index::TimeIndex;
+
+const OFFSET_INDEX: Kind = Kind {
+    magic: b"comlogOX",
+    format: 1,
+};
+const TIME_INDEX: Kind = Kind {
+    magic: b"comlogTX",
+    format: 1,
+};
+
+/// Locks that guard nothing that a panic could leave half done.
+pub(crate) fn read_lock<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`read_lock`].
+pub(crate) fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Both sparse indexes of one segment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Indexes {
+    pub(crate) offsets: OffsetIndex,
+    pub(crate) times: TimeIndex,
+}
+
+impl Indexes {
+    /// Notes the batch with `header` at `position`.
+    pub(crate) fn note(&mut self, header: &BatchHeader, position: u64, interval: u32) {
+        let due = self.offsets.note(header.base_offset, position, interval);
+        self.times
+            .note(header.base_offset, header.max_timestamp, due);
+    }
+
+    /// Forgets every batch at or behind `position`, whose offset is `end`.
+    pub(crate) fn truncate(&mut self, end: Offset, position: u64) {
+        self.offsets.truncate(position);
+        self.times.truncate(end);
+    }
+
+    /// Bytes of memory, about.
+    pub(crate) fn size(&self) -> usize {
+        (self.offsets.len() + self.times.len()) * 16
+    }
+}
+
+/// The name of the blob that holds a segment's offset index.
+pub(crate) fn offset_index_name(base: Offset) -> String {
+    format!("{:020}.index", base.0)
+}
+
+/// The name of the blob that holds a segment's time index.
+pub(crate) fn time_index_name(base: Offset) -> String {
+    format!("{:020}.timeindex", base.0)
+}
+
+/// The base offset in the name of an index blob; `None` when it is another blob's.
+pub(crate) fn parse_index_name(name: &str) -> Option<Offset> {
+    let digits = name
+        .strip_suffix(".index")
+        .or_else(|| name.strip_suffix(".timeindex"))?;
+    (digits.len() == 20).then(|| digits.parse().ok().map(Offset))?
+}
+
+/// The content of both index blobs of a sealed segment of `len` bytes that ends at `end`.
+pub(crate) fn encode_indexes(segment: SegmentEnd, indexes: &Indexes) -> (Bytes, Bytes) {
+    let mut offsets = segment.encode(OFFSET_INDEX);
+    indexes.offsets.encode(segment.base, &mut offsets);
+    let mut times = segment.encode(TIME_INDEX);
+    indexes.times.encode(segment.base, &mut times);
+    (offsets.finish(), times.finish())
+}
+
+/// Both indexes from their blobs, if they are those of `segment`.
+pub(crate) fn decode_indexes(
+    segment: SegmentEnd,
+    offsets: &[u8],
+    times: &[u8],
+) -> Result<Indexes, Unusable> {
+    let mut from = Decoder::open(OFFSET_INDEX, offsets)?;
+    segment.check(&mut from)?;
+    let offsets = OffsetIndex::decode(segment.base, &mut from)?;
+    from.finish()?;
+    let times = decode_time_index(segment, times)?;
+    Ok(Indexes { offsets, times })
+}
+
+/// The time index from its blob, if it is that of `segment`.
+pub(crate) fn decode_time_index(segment: SegmentEnd, blob: &[u8]) -> Result<TimeIndex, Unusable> {
+    let mut from = Decoder::open(TIME_INDEX, blob)?;
+    segment.check(&mut from)?;
+    let times = TimeIndex::decode(segment.base, &mut from)?;
+    from.finish()?;
+    Ok(times)
+}
+
+/// Which segment an index belongs to, and how much of it it covers: all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentEnd {
+    pub(crate) base: Offset,
+    pub(crate) end: Offset,
+    pub(crate) len: u64,
+}
+
+impl SegmentEnd {
+    fn encode(self, kind: Kind) -> Encoder {
+        let mut out = Encoder::new(kind);
+        out.i64(self.base.0);
+        out.i64(self.end.0);
+        out.u64(self.len);
+        out
+    }
+
+    fn check(self, from: &mut Decoder<'_>) -> Result<(), Unusable> {
+        let (base, end) = (Offset(from.i64()?), Offset(from.i64()?));
+        let len = from.u64()?;
+        if (SegmentEnd { base, end, len }) == self {
+            Ok(())
+        } else {
+            Err(Unusable::Invalid("describes another segment"))
+        }
+    }
+}
+
+/// What reading a segment needs: its reader and its indexes.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    pub(crate) reader: Arc<dyn SegmentReader>,
+    /// Grows while the segment is active.
+    pub(crate) indexes: RwLock<Indexes>,
+}
+
+impl Resident {
+    pub(crate) fn new(reader: Arc<dyn SegmentReader>, indexes: Indexes) -> Arc<Resident> {
+        Arc::new(Resident {
+            reader,
+            indexes: RwLock::new(indexes),
+        })
+    }
+}
+
+/// One segment of an open log.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base: Offset,
+    /// Where it ends; `None` while it is active.
+    sealed: Option<SegmentEnd>,
+    /// Always there while it is active; else loaded when needed, and dropped when others are
+    /// needed more.
+    resident: RwLock<Option<Arc<Resident>>>,
+    max_timestamp: RwLock<Option<Timestamp>>,
+    last_used: AtomicU64,
+}
+
+impl Segment {
+    pub(crate) fn active(base: Offset, resident: Arc<Resident>) -> Segment {
+        Segment {
+            base,
+            sealed: None,
+            resident: RwLock::new(Some(resident)),
+            max_timestamp: RwLock::new(None),
+            last_used: AtomicU64::new(0),
+        }
+    }
+
+    /// A sealed segment that nobody has opened yet.
+    pub(crate) fn sealed(end: SegmentEnd) -> Segment {
+        Segment {
+            base: end.base,
+            sealed: Some(end),
+            resident: RwLock::new(None),
+            max_timestamp: RwLock::new(None),
+            last_used: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn end(&self) -> Option<SegmentEnd> {
+        self.sealed
+    }
+
+    /// What reading needs, if it is at hand.
+    pub(crate) fn resident(&self) -> Option<Arc<Resident>> {
+        read_lock(&self.resident).clone()
+    }
+
+    pub(crate) fn set_resident(&self, resident: Option<Arc<Resident>>) {
+        if let Some(resident) = &resident {
+            let max = read_lock(&resident.indexes).times.max();
+            *write_lock(&self.max_timestamp) = max;
+        }
+        *write_lock(&self.resident) = resident;
+    }
+
+    /// The largest timestamp, when it is known without reading.
+    pub(crate) fn max_timestamp(&self) -> Option<Timestamp> {
+        if self.sealed.is_some() {
+            return *read_lock(&self.max_timestamp);
+        }
+        let resident = self.resident()?;
+        let indexes = read_lock(&resident.indexes);
+        indexes.times.max()
+    }
+
+    pub(crate) fn set_max_timestamp(&self, max: Option<Timestamp>) {
+        *write_lock(&self.max_timestamp) = max;
+    }
+
+    /// Notes a use; `at` counts uses over all segments of the log.
+    pub(crate) fn touch(&self, at: u64) {
+        self.last_used.store(at, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    /// Its public description; `end_offset` and `len` while it is active.
+    pub(crate) fn info(&self, end_offset: Offset, len: u64) -> SegmentInfo {
+        let (end_offset, len) = match self.sealed {
+            Some(sealed) => (sealed.end, sealed.len),
+            None => (end_offset, len),
+        };
+        SegmentInfo {
+            base_offset: self.base,
+            end_offset,
+            len,
+            max_timestamp: self.max_timestamp(),
+            sealed: self.sealed.is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn index_names_come_back() {
+        let base = Offset(42);
+        assert_eq!(parse_index_name(&offset_index_name(base)), Some(base));
+        assert_eq!(parse_index_name(&time_index_name(base)), Some(base));
+        assert_eq!(parse_index_name("checkpoint"), None);
+        assert_eq!(parse_index_name("42.index"), None);
+    }
+
+    #[test]
+    fn an_index_of_another_segment_is_not_used() {
+        let segment = SegmentEnd {
+            base: Offset(5),
+            end: Offset(9),
+            len: 700,
+        };
+        let (offsets, times) = encode_indexes(segment, &Indexes::default());
+        assert!(decode_indexes(segment, &offsets, &times).is_ok());
+        let cut = SegmentEnd {
+            len: 699,
+            ..segment
+        };
+        assert!(decode_indexes(cut, &offsets, &times).is_err());
+        assert!(decode_indexes(segment, &times, &offsets).is_err());
+    }
+}

@@ -1,0 +1,480 @@
+//! What the owner of the tail does with segments: sync, roll, checkpoint, trim, truncate, maintain.
+
+use std::sync::Arc;
+
+use comlog_record::{Offset, OffsetRange, Timestamp};
+use comlog_storage::{SegmentWriter, Storage, StorageError};
+
+use crate::checkpoint::{CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
+use crate::recovery::{Tail, remove_segment, write_indexes};
+use crate::retention::Retention;
+use crate::scan::{Offsets, Scanner, Step, Valid};
+use crate::segment::{Indexes, Resident, Segment, SegmentEnd, read_lock};
+use crate::watermark::View;
+use crate::{AppendError, Durability, Log, LogConfig, LogError, Positions, SegmentInfo};
+
+/// Opens the segment that appending goes on in.
+pub(crate) async fn open_tail(
+    storage: &dyn Storage,
+    config: &LogConfig,
+    state: &Checkpoint,
+    indexes: &Indexes,
+    tail: Tail,
+) -> Result<Box<dyn SegmentWriter>, StorageError> {
+    let point = state.point;
+    match tail {
+        Tail::Create => {
+            // Before the segment: an empty one without a checkpoint would look like a lost one.
+            let content = state.encode(indexes);
+            storage.write_blob(CHECKPOINT_NAME, content).await?;
+            storage
+                .create(point.segment, config.segment_bytes_max)
+                .await
+        }
+        Tail::Reopen => {
+            let hint = config.segment_bytes_max.max(point.position);
+            let mut writer = storage.reopen(point.segment, point.position, hint).await?;
+            // What a crash left in the page cache is about to become visible.
+            writer.sync().await?;
+            Ok(writer)
+        }
+    }
+}
+
+/// What readers see when the log was opened.
+pub(crate) fn first_view(state: &Checkpoint, sealed: Vec<Segment>, active: &Arc<Resident>) -> View {
+    let point = state.point;
+    let mut segments: Vec<_> = sealed.into_iter().map(Arc::new).collect();
+    segments.push(Arc::new(Segment::active(point.segment, Arc::clone(active))));
+    View {
+        positions: Positions {
+            start: state.start,
+            high_watermark: point.offset,
+            durable: point.offset,
+            end: point.offset,
+            leader_epoch: state.epochs.current(),
+        },
+        visible_position: point.position,
+        segments: Arc::new(segments),
+        damaged: Arc::new(state.damaged.clone()),
+    }
+}
+
+impl Log {
+    /// Begins a call that changes the log.
+    pub(crate) fn begin_call(&mut self) -> Result<(), Arc<StorageError>> {
+        if self.busy && self.failure.is_none() {
+            self.fail(StorageError::Failed {
+                what: "a call that was dropped before its end".to_owned(),
+            });
+        }
+        if let Some(failure) = &self.failure {
+            return Err(Arc::clone(failure));
+        }
+        self.busy = true;
+        Ok(())
+    }
+
+    /// As [`Log::begin_call`].
+    pub(crate) fn begin(&mut self) -> Result<(), LogError> {
+        self.begin_call().map_err(LogError::Storage)
+    }
+
+    /// Notes an error that is final.
+    pub(crate) fn fail(&mut self, error: StorageError) -> Arc<StorageError> {
+        tracing::error!(%error, "the log has failed and takes no appends until it is opened again");
+        let error = Arc::new(error);
+        self.failure = Some(Arc::clone(&error));
+        error
+    }
+
+    /// Tells readers how far they may read.
+    pub(crate) fn publish(&self) {
+        let point = self.state.point;
+        let durable = self.durable;
+        let start = self.state.start;
+        let leader_epoch = self.state.epochs.current();
+        // On durable logs nothing is ever written without a sync in the same call.
+        let all_visible = self.config.durability == Durability::Memory || durable == point.offset;
+        self.watermark.publish(|view| {
+            let positions = &mut view.positions;
+            positions.start = start;
+            positions.durable = durable;
+            positions.end = point.offset;
+            positions.leader_epoch = leader_epoch;
+            if all_visible {
+                positions.high_watermark = point.offset;
+                view.visible_position = point.position;
+            }
+        });
+    }
+
+    /// Syncs unless everything written is durable.
+    pub(crate) async fn sync_written(&mut self) -> Result<(), Arc<StorageError>> {
+        let end = self.state.point.offset;
+        if self.durable == end {
+            return Ok(());
+        }
+        let Some(writer) = self.writer.as_mut() else {
+            return Ok(());
+        };
+        if let Err(error) = writer.sync().await {
+            return Err(self.fail(error));
+        }
+        self.durable = end;
+        self.publish();
+        Ok(())
+    }
+
+    /// What must be on disk before anything is appended; and the checkpoint, when it is due.
+    pub(crate) async fn ready_to_append(&mut self) -> Result<(), AppendError> {
+        if self.checkpoint_outdated {
+            return match self.write_checkpoint(false).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.append_error(error)),
+            };
+        }
+        if self.since_checkpoint >= self.config.checkpoint_bytes {
+            self.try_checkpoint().await;
+        }
+        match &self.failure {
+            Some(failure) => Err(AppendError::Failed(Arc::clone(failure))),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a checkpoint that only spares a later scan: without it nothing is wrong.
+    async fn try_checkpoint(&mut self) {
+        self.expire_producers();
+        if let Err(error) = self.write_checkpoint(false).await {
+            tracing::warn!(%error, "checkpoint not written");
+            self.since_checkpoint = 0;
+        }
+    }
+
+    /// Writes the log's state, synced first; durable on return.
+    pub(crate) async fn write_checkpoint(&mut self, clean: bool) -> Result<(), LogError> {
+        self.sync_written().await.map_err(LogError::Storage)?;
+        self.state.clean = clean;
+        self.state.damaged = self.watermark.damaged();
+        let content = self.state.encode(&read_lock(&self.active.indexes));
+        self.storage.write_blob(CHECKPOINT_NAME, content).await?;
+        self.since_checkpoint = 0;
+        self.checkpoint_outdated = clean;
+        Ok(())
+    }
+
+    /// After a crash, so that the next one need not look at the same bytes again.
+    pub(crate) async fn checkpoint_after_recovery(&mut self) -> Result<(), LogError> {
+        match self.write_checkpoint(false).await {
+            Err(error) if error.kind() == crate::ErrorKind::NoSpace => {
+                // It is written before the first append, then.
+                self.checkpoint_outdated = true;
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    pub(crate) fn expire_producers(&mut self) {
+        let expiry = i64::try_from(self.config.producer_expiry.as_millis()).unwrap_or(i64::MAX);
+        let oldest = self.clock.now().0.saturating_sub(expiry);
+        self.state.producers.expire(Timestamp(oldest));
+    }
+
+    /// Seals the active segment and starts the next one, at the log end offset.
+    ///
+    /// The new segment comes first: if there is no room for it, nothing changed. That it exists
+    /// tells recovery that the old one was synced whole.
+    pub(crate) async fn roll_segment(&mut self) -> Result<(), AppendError> {
+        self.sync_written().await.map_err(AppendError::Failed)?;
+        let base = self.state.point.offset;
+        let writer = match self
+            .storage
+            .create(base, self.config.segment_bytes_max)
+            .await
+        {
+            Ok(writer) => writer,
+            Err(StorageError::NoSpace { .. }) => return Err(AppendError::NoSpace),
+            Err(error) => return Err(AppendError::Failed(self.fail(error))),
+        };
+        let Some(old) = self.writer.replace(writer) else {
+            return Err(AppendError::Closed);
+        };
+        let sealed = match old.seal().await {
+            Ok(reader) => reader,
+            Err(error) => return Err(AppendError::Failed(self.fail(error))),
+        };
+        self.start_segment(base, sealed).await;
+        self.try_checkpoint().await;
+        Ok(())
+    }
+
+    /// Makes the new segment the active one.
+    async fn start_segment(
+        &mut self,
+        base: Offset,
+        sealed: Arc<dyn comlog_storage::SegmentReader>,
+    ) {
+        let end = SegmentEnd {
+            base: self.state.point.segment,
+            end: base,
+            len: sealed.len(),
+        };
+        let indexes = read_lock(&self.active.indexes).clone();
+        write_indexes(&*self.storage, end, &indexes).await;
+        let old = Segment::sealed(end);
+        old.set_resident(Some(Resident::new(sealed, indexes)));
+        if let Some(writer) = &self.writer {
+            self.active = Resident::new(writer.reader(), Indexes::default());
+        }
+        self.state.point = RecoveryPoint {
+            segment: base,
+            position: 0,
+            offset: base,
+        };
+        self.state.active_since = None;
+        let new = Segment::active(base, Arc::clone(&self.active));
+        self.watermark.publish(|view| {
+            let segments = Arc::make_mut(&mut view.segments);
+            segments.pop();
+            segments.push(Arc::new(old));
+            segments.push(Arc::new(new));
+            view.visible_position = 0;
+        });
+    }
+
+    pub(crate) async fn trim_segments(&mut self, start: Offset) -> Result<Offset, LogError> {
+        let positions = self.positions();
+        if start <= positions.start {
+            return Ok(positions.start);
+        }
+        if start > positions.high_watermark {
+            return Err(LogError::OutOfRange {
+                requested: start,
+                log: OffsetRange::new(positions.start, positions.high_watermark),
+            });
+        }
+        let epochs = self.state.epochs.clone();
+        self.state.start = start;
+        self.state.epochs.trim(start);
+        if let Err(error) = self.write_checkpoint(false).await {
+            self.state.start = positions.start;
+            self.state.epochs = epochs;
+            return Err(error);
+        }
+        let mut removed = Vec::new();
+        self.watermark.publish(|view| {
+            view.positions.start = start;
+            let below = |segment: &Arc<Segment>| segment.end().is_some_and(|end| end.end <= start);
+            let segments = Arc::make_mut(&mut view.segments);
+            let count = segments.iter().take_while(|segment| below(segment)).count();
+            removed.extend(segments.drain(..count));
+            Arc::make_mut(&mut view.damaged).retain(|range| range.offsets.end > start);
+        });
+        for segment in removed {
+            remove_segment(&*self.storage, segment.base).await?;
+        }
+        Ok(start)
+    }
+
+    pub(crate) async fn truncate_segments(&mut self, end: Offset) -> Result<Offset, LogError> {
+        let positions = self.positions();
+        if end >= positions.end {
+            return Ok(positions.end);
+        }
+        if end < positions.start {
+            return Err(LogError::OutOfRange {
+                requested: end,
+                log: OffsetRange::new(positions.start, positions.end),
+            });
+        }
+        self.sync_written().await.map_err(LogError::Storage)?;
+        let segments = self.watermark.segments();
+        let at = segments.partition_point(|segment| segment.base <= end);
+        let kept = &segments[..at.max(1)];
+        let removed = &segments[at.max(1)..];
+        let Some(last) = kept.last() else {
+            return Ok(positions.end);
+        };
+        let (cut, indexes) = self.cut_at(last, end).await?;
+        self.lower_state(last, cut, indexes).await?;
+        let writer = self.cut_files(removed).await;
+        let writer = writer.map_err(|error| LogError::Storage(self.fail(error)))?;
+        let indexes = read_lock(&self.active.indexes).clone();
+        self.active = Resident::new(writer.reader(), indexes);
+        self.writer = Some(writer);
+        let mut segments = kept.to_vec();
+        segments.pop();
+        segments.push(Arc::new(Segment::active(
+            self.state.point.segment,
+            Arc::clone(&self.active),
+        )));
+        self.watermark
+            .publish(|view| view.segments = Arc::new(segments));
+        Ok(cut.offset)
+    }
+
+    /// The last batch boundary of `segment` at or below `end`, and the indexes up to it. Moves
+    /// the producers' state back to it.
+    async fn cut_at(
+        &mut self,
+        segment: &Arc<Segment>,
+        end: Offset,
+    ) -> Result<(Valid, Indexes), LogError> {
+        let resident = self.library.resident(segment).await?;
+        let start = Valid {
+            position: 0,
+            offset: segment.base,
+        };
+        let damaged = self.watermark.damaged();
+        let mut scanner = Scanner::new(&*resident.reader, Offsets::Rising, start, u64::MAX);
+        let mut cut = start;
+        let mut batches = Vec::new();
+        loop {
+            match scanner.step().await? {
+                Step::Batch { header, .. } if header.next_offset() > end => break,
+                Step::Batch { header, .. } => {
+                    batches.push(header);
+                    cut = scanner.at();
+                }
+                Step::End => break,
+                Step::Damage(_) => {
+                    let at = scanner.at();
+                    let known = damaged.iter().find(|range| {
+                        range.segment == segment.base && range.positions.start == at.position
+                    });
+                    let Some(range) = known.filter(|range| range.offsets.end <= end) else {
+                        break;
+                    };
+                    scanner.jump(Valid {
+                        position: range.positions.end,
+                        offset: range.offsets.end,
+                    });
+                    cut = scanner.at();
+                }
+            }
+        }
+        let mut indexes = read_lock(&resident.indexes).clone();
+        indexes.truncate(cut.offset, cut.position);
+        self.state
+            .producers
+            .rewind(cut.offset, &batches, self.clock.now());
+        Ok((cut, indexes))
+    }
+
+    /// Notes the lower end: first for readers, then durably, so that a crash finds either log.
+    async fn lower_state(
+        &mut self,
+        last: &Arc<Segment>,
+        cut: Valid,
+        indexes: Indexes,
+    ) -> Result<(), LogError> {
+        self.state.point = RecoveryPoint {
+            segment: last.base,
+            position: cut.position,
+            offset: cut.offset,
+        };
+        self.state.epochs.truncate(cut.offset);
+        self.durable = cut.offset;
+        self.next_offset = cut.offset;
+        let limit = self.state.point;
+        // Readers of the old view keep their reader of the old file.
+        let resident = self.library.resident(last).await?;
+        self.active = Resident::new(Arc::clone(&resident.reader), indexes);
+        self.watermark.publish(|view| {
+            let positions = &mut view.positions;
+            positions.high_watermark = positions.high_watermark.min(limit.offset);
+            Arc::make_mut(&mut view.damaged).retain(|range| range.offsets.end <= limit.offset);
+        });
+        self.publish();
+        self.write_checkpoint(false).await
+    }
+
+    /// Removes the segments behind the cut, the last one first, and cuts the one it lies in.
+    async fn cut_files(
+        &mut self,
+        removed: &[Arc<Segment>],
+    ) -> Result<Box<dyn SegmentWriter>, StorageError> {
+        self.writer = None;
+        for segment in removed.iter().rev() {
+            remove_segment(&*self.storage, segment.base).await?;
+        }
+        let point = self.state.point;
+        let hint = self.config.segment_bytes_max.max(point.position);
+        self.storage
+            .reopen(point.segment, point.position, hint)
+            .await
+    }
+
+    pub(crate) async fn maintain_segments(&mut self) -> Result<Vec<SegmentInfo>, LogError> {
+        self.expire_producers();
+        let now = self.clock.now();
+        if self.is_due_by_age(now)
+            && let Err(error) = self.roll_segment().await
+        {
+            return Err(self.log_error(error));
+        }
+        let retention = Retention::of(&self.config);
+        if retention == Retention::default() {
+            return Ok(Vec::new());
+        }
+        let mut segments = self.describe_oldest(&retention, now).await?;
+        let count = retention.deletable(&segments, now);
+        segments.truncate(count);
+        if let Some(last) = segments.last() {
+            self.trim_segments(last.end_offset).await?;
+        }
+        Ok(segments)
+    }
+
+    fn is_due_by_age(&self, now: Timestamp) -> bool {
+        let (Some(age), Some(since)) = (self.config.segment_age_max, self.state.active_since)
+        else {
+            return false;
+        };
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        self.state.point.position > 0 && now.0.saturating_sub(since.0) >= age
+    }
+
+    /// All segments; the newest timestamps of those that retention could delete are looked up.
+    async fn describe_oldest(
+        &self,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<Vec<SegmentInfo>, LogError> {
+        let point = self.state.point;
+        let segments = self.watermark.segments();
+        let mut described = Vec::with_capacity(segments.len());
+        let mut expired = retention.age.is_some();
+        for segment in segments.iter() {
+            if expired {
+                self.library.max_timestamp(segment).await?;
+            }
+            let info = segment.info(point.offset, point.position);
+            expired = expired && retention.is_expired(&info, now);
+            described.push(info);
+        }
+        Ok(described)
+    }
+
+    fn append_error(&self, error: LogError) -> AppendError {
+        match error {
+            LogError::Storage(error) if matches!(*error, StorageError::NoSpace { .. }) => {
+                AppendError::NoSpace
+            }
+            LogError::Storage(error) => AppendError::Failed(error),
+            _ => AppendError::Closed,
+        }
+    }
+
+    pub(crate) fn log_error(&self, error: AppendError) -> LogError {
+        match error {
+            AppendError::Failed(error) => LogError::Storage(error),
+            AppendError::NoSpace => LogError::from(StorageError::NoSpace {
+                what: "a new segment".to_owned(),
+            }),
+            _ => LogError::Closed,
+        }
+    }
+}

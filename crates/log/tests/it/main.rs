@@ -1,0 +1,9 @@
+//! The log by its behaviour, over any storage.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that unwraps an error has failed"
+)]
+
+mod append_read;
+mod idempotence;
+mod support;

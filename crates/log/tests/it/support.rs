@@ -1,0 +1,148 @@
+//! What the tests share: batches, a log on some storage, and what is in it.
+
+use std::sync::Arc;
+
+use comlog_log::{
+    AppendRequest, Appended, Clock, Log, LogConfig, LogReader, ManualClock, RecoveryReport,
+};
+use comlog_record::{
+    BatchBuilder, BatchStream, Compression, Limits, Offset, ProducerIds, RecordBatch, Timestamp,
+};
+use comlog_storage::{MemoryStorage, Storage};
+
+/// A batch with one record for each value, at `timestamp`.
+pub(crate) fn batch_at(timestamp: i64, values: &[&str]) -> RecordBatch {
+    build(timestamp, values, None)
+}
+
+/// A batch with one record for each value.
+pub(crate) fn batch(values: &[&str]) -> RecordBatch {
+    batch_at(1_000, values)
+}
+
+/// A batch of an idempotent producer.
+pub(crate) fn batch_of(producer: (i64, i16, i32), values: &[&str]) -> RecordBatch {
+    let (producer_id, producer_epoch, base_sequence) = producer;
+    let ids = ProducerIds {
+        producer_id,
+        producer_epoch,
+        base_sequence,
+    };
+    build(1_000, values, Some(ids))
+}
+
+fn build(timestamp: i64, values: &[&str], producer: Option<ProducerIds>) -> RecordBatch {
+    let mut builder = BatchBuilder::new(Limits::DEFAULT);
+    for value in values {
+        builder
+            .push(
+                Timestamp(timestamp),
+                None,
+                Some(value.as_bytes()),
+                std::iter::empty(),
+            )
+            .unwrap();
+    }
+    builder.build(Compression::None, producer).unwrap()
+}
+
+pub(crate) fn request(batch: RecordBatch) -> AppendRequest {
+    AppendRequest::new(batch)
+}
+
+pub(crate) fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Timestamp(1_000)))
+}
+
+/// A configuration that rolls often and indexes densely.
+pub(crate) fn small() -> LogConfig {
+    LogConfig {
+        segment_bytes_max: 600,
+        index_interval_bytes: 100,
+        ..LogConfig::default()
+    }
+}
+
+pub(crate) async fn open(storage: &Arc<dyn Storage>, config: LogConfig) -> (Log, RecoveryReport) {
+    open_with(storage, config, clock()).await
+}
+
+pub(crate) async fn open_with(
+    storage: &Arc<dyn Storage>,
+    config: LogConfig,
+    clock: Arc<dyn Clock>,
+) -> (Log, RecoveryReport) {
+    Log::open(Arc::clone(storage), config, clock).await.unwrap()
+}
+
+pub(crate) fn memory() -> Arc<dyn Storage> {
+    Arc::new(MemoryStorage::new())
+}
+
+/// Appends one batch, which must succeed.
+pub(crate) async fn append(log: &mut Log, batch: RecordBatch) -> Appended {
+    let mut answers = log.append(vec![request(batch)]).await;
+    assert_eq!(answers.len(), 1);
+    answers.remove(0).unwrap()
+}
+
+/// Every visible record from `from` on: offset and value.
+pub(crate) async fn records_from(
+    reader: &LogReader,
+    from: i64,
+    max_bytes: usize,
+) -> Vec<(i64, String)> {
+    let mut records = Vec::new();
+    let mut from = Offset(from);
+    loop {
+        let fetched = reader.read(from, max_bytes).await.unwrap();
+        if fetched.chunks.is_empty() {
+            return records;
+        }
+        assert_eq!(
+            fetched.len,
+            fetched.chunks.iter().map(bytes::Bytes::len).sum::<usize>()
+        );
+        assert!(fetched.offsets.end > from, "a read must lead on");
+        let end = fetched.offsets.end;
+        let mut batches = BatchStream::new(fetched.chunks);
+        let mut expected = fetched.offsets.start;
+        while let Some(batch) = batches.next_batch(&Limits::DEFAULT).unwrap() {
+            assert_eq!(batch.header().base_offset, expected);
+            expected = batch.header().next_offset();
+            for record in &batch.records(&Limits::DEFAULT).unwrap() {
+                let record = record.unwrap();
+                let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+                records.push((record.offset.0, value));
+            }
+        }
+        assert_eq!(expected, end);
+        from = end;
+    }
+}
+
+/// Every visible record.
+pub(crate) async fn records(reader: &LogReader) -> Vec<(i64, String)> {
+    let start = reader.positions().start.0;
+    records_from(reader, start, 1 << 20).await
+}
+
+/// The values `from..to`, as [`append_numbers`] writes them: record `n` holds `n`.
+pub(crate) fn numbers(from: i64, to: i64) -> Vec<(i64, String)> {
+    (from..to).map(|n| (n, n.to_string())).collect()
+}
+
+/// Appends records that hold their own offset, `per_batch` a batch, until the log ends at `end`.
+pub(crate) async fn append_numbers(log: &mut Log, end: i64, per_batch: i64) {
+    loop {
+        let from = log.positions().end.0;
+        if from >= end {
+            return;
+        }
+        let values: Vec<String> = (from..end.min(from + per_batch))
+            .map(|n| n.to_string())
+            .collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        append(log, batch(&values)).await;
+    }
+}
