@@ -57,7 +57,7 @@ pub struct LogConfig {
 
 impl LogConfig {
     /// Most bytes of one group: at least one batch must fit.
-    pub(crate) fn group_bytes_max(&self) -> usize {
+    pub(crate) fn group_bytes_limit(&self) -> usize {
         self.group_bytes_max.max(self.limits.batch_bytes_max)
     }
 }

@@ -146,7 +146,7 @@ impl Log {
 
     /// Appends a group: validates and assigns each batch in order, one write, at most one sync
     /// (when any request or the log is durable), several only if the group spans a roll or
-    /// exceeds [`LogConfig::group_bytes_max`].
+    /// exceeds `group_bytes_max`.
     ///
     /// One answer per request, in order; each batch is appended whole or not at all. A batch is
     /// answered once it is as safe as its request and the log ask. After [`AppendError::NoSpace`]
