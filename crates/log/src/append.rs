@@ -87,9 +87,17 @@ impl Log {
         let mut answers = Vec::with_capacity(group.len());
         let mut outcome = self.ready_to_append().await;
         let now = self.clock.now();
+        let mut refused_chains = Vec::new();
         for request in &mut group {
             if outcome.is_err() {
                 break;
+            }
+            if request
+                .chain
+                .is_some_and(|chain| refused_chains.contains(&chain))
+            {
+                answers.push(Err(AppendError::Suspended));
+                continue;
             }
             match self.admit(request) {
                 Ok(Admission::Append) => {
@@ -101,7 +109,10 @@ impl Log {
                 Ok(Admission::Duplicate(offsets, timestamp)) => {
                     answers.push(Ok(self.duplicate(offsets, timestamp)));
                 }
-                Err(refused) => answers.push(Err(refused)),
+                Err(refused) => {
+                    refused_chains.extend(request.chain);
+                    answers.push(Err(refused));
+                }
             }
         }
         if outcome.is_ok() {

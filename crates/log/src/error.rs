@@ -73,6 +73,9 @@ pub enum AppendError {
         /// Who.
         producer_id: i64,
     },
+    /// An earlier batch of the same chain was refused.
+    #[error("an earlier batch of the same chain was refused")]
+    Suspended,
     /// No room; nothing was kept.
     #[error("no space left")]
     NoSpace,
@@ -94,7 +97,8 @@ impl AppendError {
             | AppendError::Fenced { .. }
             | AppendError::OutOfOrderSequence { .. }
             | AppendError::ProducerFenced { .. }
-            | AppendError::DuplicateSequence { .. } => ErrorKind::Conflict,
+            | AppendError::DuplicateSequence { .. }
+            | AppendError::Suspended => ErrorKind::Conflict,
             AppendError::NoSpace => ErrorKind::NoSpace,
             AppendError::Failed(_) => ErrorKind::Internal,
             AppendError::Closed => ErrorKind::Closed,

@@ -439,7 +439,7 @@ impl Log {
 
     /// All segments; the newest timestamps of those that retention could delete are looked up.
     async fn describe_oldest(
-        &self,
+        &mut self,
         retention: &Retention,
         now: Timestamp,
     ) -> Result<Vec<SegmentInfo>, LogError> {

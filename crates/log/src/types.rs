@@ -16,6 +16,9 @@ pub struct AppendRequest {
     pub expected_offset: Option<Offset>,
     /// Must equal the partition's token once one was set; see [`crate::Log::fence`].
     pub fencing_token: Option<u64>,
+    /// Requests of one group with the same chain keep their order: behind one that is refused, the
+    /// others of its chain are refused as [`crate::AppendError::Suspended`].
+    pub chain: Option<u64>,
 }
 
 impl AppendRequest {
@@ -27,6 +30,7 @@ impl AppendRequest {
             durability: Durability::Memory,
             expected_offset: None,
             fencing_token: None,
+            chain: None,
         }
     }
 }

@@ -5,5 +5,6 @@
 )]
 
 mod append_read;
+mod chains;
 mod idempotence;
 mod support;
