@@ -1,1 +1,31 @@
-//! (skeleton)
+//! The comlog service: topics, partitions, group commit, gRPC and gRPC-web on one port.
+//!
+//! [`Broker`] is everything behind the listener: it owns the logs and hands out the services.
+
+mod broker;
+mod broker_config;
+mod budget;
+mod counters;
+mod dirs;
+mod fetch;
+mod group_commit;
+mod partition;
+mod producer_ids;
+mod records;
+mod service;
+mod status;
+mod tail;
+mod tails;
+mod topic;
+mod topic_config;
+mod topic_name;
+mod topic_store;
+mod topics;
+
+pub use broker::{Broker, OpenError};
+pub use broker_config::{AppendConfig, BrokerConfig, FetchConfig, TopicsConfig};
+pub use budget::ConnectionBudget;
+pub use counters::Counters;
+pub use dirs::{DiskDirs, LogDirs};
+pub use status::{ERROR_DOMAIN, ServiceError};
+pub use topic_config::{Durability, TimestampType, TopicDefaults, Validation};

@@ -1,0 +1,165 @@
+//! The broker: everything behind the listener.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comlog_log::Clock;
+use comlog_storage::StorageError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::broker_config::BrokerConfig;
+use crate::budget::Budget;
+use crate::counters::Counters;
+use crate::dirs::LogDirs;
+use crate::group_commit::OwnerEnv;
+use crate::producer_ids::ProducerIdAllocator;
+use crate::service;
+use crate::status::ServiceError;
+use crate::tails::Tails;
+use crate::topic_config::TopicOverrides;
+use crate::topic_store::TopicStore;
+use crate::topics::{Topics, TopicsEnv};
+
+/// The directory of what is not a partition.
+const META_DIR: &str = "meta";
+
+/// Why the broker could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A value of the configuration is out of range.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What is stored about topics or producer ids cannot be understood.
+    #[error("{0}")]
+    Metadata(String),
+}
+
+/// Topics, partitions and the services over them; clones share one broker.
+#[derive(Clone)]
+pub struct Broker(Arc<Shared>);
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").finish_non_exhaustive()
+    }
+}
+
+/// What the services share.
+pub(crate) struct Shared {
+    pub(crate) config: BrokerConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) topics: Topics,
+    pub(crate) producer_ids: ProducerIdAllocator,
+    pub(crate) tails: Tails,
+    health: HealthReporter,
+    pub(crate) append_budget: Budget,
+    pub(crate) counters: Arc<Counters>,
+    /// Cancelled when no new work is taken any more.
+    pub(crate) closing: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Broker {
+    /// Opens every topic and partition, recovering what a crash left. A partition that cannot be
+    /// opened does not stop the others.
+    ///
+    /// # Errors
+    /// The configuration, the storage of the metadata, or damaged metadata.
+    pub async fn open(
+        config: BrokerConfig,
+        dirs: Arc<dyn LogDirs>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Broker, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
+        let counters = Arc::new(Counters::default());
+        let tasks = TaskTracker::new();
+        let owner = owner_env(&config, counters.clone(), tasks.clone());
+        let meta = dirs.storage(META_DIR).await?;
+        let env = TopicsEnv::new(dirs, clock.clone(), owner, &config);
+        let topics = Topics::open(env, TopicStore::new(meta.clone())).await;
+        let topics = topics.map_err(|error| OpenError::Metadata(error.to_string()))?;
+        let producer_ids = ProducerIdAllocator::open(meta, topics.producer_id_max()).await;
+        let producer_ids = producer_ids.map_err(|error| OpenError::Metadata(error.to_string()))?;
+        let shared = Shared {
+            health: HealthReporter::new(),
+            tails: Tails::new(config.fetch.tails_max as usize, counters.clone()),
+            append_budget: Budget::new(config.append.inflight_bytes_max),
+            config,
+            clock,
+            topics,
+            producer_ids,
+            counters,
+            closing: CancellationToken::new(),
+            tasks,
+        };
+        shared.make_legacy_topic().await?;
+        service::set_health(&shared.health, true).await;
+        Ok(Broker(Arc::new(shared)))
+    }
+
+    /// What the broker counts.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        self.0.counters.clone()
+    }
+
+    /// Takes no new work, answers every append that is queued, ends tails and waiting reads, and
+    /// closes every log. Returns when all of that is done.
+    pub async fn close(&self) {
+        self.0.closing.cancel();
+        service::set_health(&self.0.health, false).await;
+        self.0.topics.close().await;
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Every gRPC service, for the listener to put behind its own layers.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let health = HealthService::from_health_reporter(self.0.health.clone());
+        service::routes(&self.0, HealthServer::new(health))
+    }
+}
+
+impl Shared {
+    /// # Errors
+    /// Shutting down, from the moment [`Broker::close`] was called.
+    pub(crate) fn check_open(&self) -> Result<(), ServiceError> {
+        if self.closing.is_cancelled() {
+            Err(ServiceError::shutting_down())
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn make_legacy_topic(&self) -> Result<(), OpenError> {
+        let name = &self.config.topics.legacy_topic;
+        let made = self
+            .topics
+            .create(name, 1, TopicOverrides::default(), true)
+            .await;
+        let made = made.map_err(|error| OpenError::Metadata(error.message))?;
+        tracing::debug!(topic = &**made.name(), "topic of the original API is there");
+        Ok(())
+    }
+}
+
+fn owner_env(config: &BrokerConfig, counters: Arc<Counters>, tasks: TaskTracker) -> OwnerEnv {
+    let append = &config.append;
+    OwnerEnv {
+        queue_max: append.partition_queue_max as usize,
+        sync_interval: Duration::from_millis(append.sync_interval_ms),
+        maintain_interval: Duration::from_millis(append.maintain_interval_ms),
+        counters,
+        tasks,
+    }
+}

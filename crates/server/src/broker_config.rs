@@ -1,0 +1,174 @@
+//! The bounds and habits of the broker, one struct per component.
+
+use serde::{Deserialize, Serialize};
+
+use crate::topic_config::TopicDefaults;
+
+/// Everything the broker itself is configured by; every queue and buffer has its bound here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerConfig {
+    /// What topics there may be.
+    pub topics: TopicsConfig,
+    /// What topics follow unless they say otherwise.
+    pub topic_defaults: TopicDefaults,
+    /// Appends.
+    pub append: AppendConfig,
+    /// Reads and tails.
+    pub fetch: FetchConfig,
+}
+
+/// What topics there may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicsConfig {
+    /// Whether the first append makes a topic (default true).
+    pub auto_create: bool,
+    /// Partitions of a topic made without a number (default 1).
+    pub default_partitions: u32,
+    /// Most topics (default 10,000).
+    pub topics_max: u32,
+    /// Most partitions of all topics (default 20,000).
+    pub partitions_max: u32,
+    /// The topic of the original API (default `comlog`); made at start.
+    pub legacy_topic: String,
+    /// Logs opened at once at start (default 32).
+    pub open_parallel: u32,
+}
+
+impl Default for TopicsConfig {
+    fn default() -> TopicsConfig {
+        TopicsConfig {
+            auto_create: true,
+            default_partitions: 1,
+            topics_max: 10_000,
+            partitions_max: 20_000,
+            legacy_topic: "comlog".to_owned(),
+            open_parallel: 32,
+        }
+    }
+}
+
+/// Appends: what may be under way, and when what is in memory is synced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppendConfig {
+    /// Most bytes of one request (default 16 MiB).
+    pub request_bytes_max: u32,
+    /// Largest record of a structured append (default 1 MiB).
+    pub record_bytes_max: u32,
+    /// Most bytes of appends under way in the whole server (default 512 MiB).
+    pub inflight_bytes_max: u32,
+    /// Most bytes of appends under way on one connection (default 64 MiB).
+    pub inflight_bytes_per_connection_max: u32,
+    /// Most batches of one append stream that are not answered yet (default 1,024).
+    pub stream_inflight_max: u32,
+    /// Most commands that wait for one partition (default 4,096).
+    pub partition_queue_max: u32,
+    /// On topics of durability `memory`: synced this long after a write (default 1,000 ms).
+    pub sync_interval_ms: u64,
+    /// How often a partition looks for segments to roll by age or delete (default 10,000 ms).
+    pub maintain_interval_ms: u64,
+}
+
+impl Default for AppendConfig {
+    fn default() -> AppendConfig {
+        AppendConfig {
+            request_bytes_max: 16 << 20,
+            record_bytes_max: 1 << 20,
+            inflight_bytes_max: 512 << 20,
+            inflight_bytes_per_connection_max: 64 << 20,
+            stream_inflight_max: 1_024,
+            partition_queue_max: 4_096,
+            sync_interval_ms: 1_000,
+            maintain_interval_ms: 10_000,
+        }
+    }
+}
+
+/// Reads and tails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FetchConfig {
+    /// Most bytes of one answer, but at least one batch (default 8 MiB).
+    pub fetch_bytes_max: u32,
+    /// The longest a read waits (default 60,000 ms).
+    pub wait_ms_max: u32,
+    /// Most tails at once (default 10,000).
+    pub tails_max: u32,
+    /// Most partitions of one tail (default 1,000).
+    pub tail_partitions_max: u32,
+    /// Messages of one tail that wait for its reader (default 2).
+    pub tail_messages_max: u32,
+    /// Most bytes of one message of a tail, but at least one batch (default 1 MiB).
+    pub tail_bytes_max: u32,
+    /// A tail that has nothing to say says so this often (default 15,000 ms).
+    pub tail_idle_ms: u64,
+}
+
+impl Default for FetchConfig {
+    fn default() -> FetchConfig {
+        FetchConfig {
+            fetch_bytes_max: 8 << 20,
+            wait_ms_max: 60_000,
+            tails_max: 10_000,
+            tail_partitions_max: 1_000,
+            tail_messages_max: 2,
+            tail_bytes_max: 1 << 20,
+            tail_idle_ms: 15_000,
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// A sentence that names the field.
+    pub fn validate(&self) -> Result<(), String> {
+        self.topic_defaults
+            .validate()
+            .map_err(|message| format!("topic_defaults.{message}"))?;
+        let append = &self.append;
+        if self.topic_defaults.max_batch_bytes > append.request_bytes_max {
+            return Err(format!(
+                "topic_defaults.max_batch_bytes: {} is above append.request_bytes_max, {}",
+                self.topic_defaults.max_batch_bytes, append.request_bytes_max
+            ));
+        }
+        crate::topic_name::check(&self.topics.legacy_topic)
+            .map_err(|error| format!("topics.legacy_topic: {error}"))?;
+        let at_least_one = [
+            ("topics.default_partitions", self.topics.default_partitions),
+            ("topics.topics_max", self.topics.topics_max),
+            ("topics.partitions_max", self.topics.partitions_max),
+            ("topics.open_parallel", self.topics.open_parallel),
+            ("append.request_bytes_max", append.request_bytes_max),
+            ("append.record_bytes_max", append.record_bytes_max),
+            ("append.inflight_bytes_max", append.inflight_bytes_max),
+            (
+                "append.inflight_bytes_per_connection_max",
+                append.inflight_bytes_per_connection_max,
+            ),
+            ("append.stream_inflight_max", append.stream_inflight_max),
+            ("append.partition_queue_max", append.partition_queue_max),
+            ("fetch.fetch_bytes_max", self.fetch.fetch_bytes_max),
+            ("fetch.tail_bytes_max", self.fetch.tail_bytes_max),
+            ("fetch.tail_messages_max", self.fetch.tail_messages_max),
+        ];
+        for (field, value) in at_least_one {
+            if value == 0 {
+                return Err(format!("{field}: must be at least 1"));
+            }
+        }
+        let intervals = [
+            ("append.sync_interval_ms", append.sync_interval_ms),
+            ("append.maintain_interval_ms", append.maintain_interval_ms),
+            ("fetch.tail_idle_ms", self.fetch.tail_idle_ms),
+        ];
+        match intervals.iter().find(|(_, value)| *value == 0) {
+            Some((field, _)) => Err(format!("{field}: must be at least 1")),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The gRPC services: decode, call, encode.
+
+mod admin;
+mod append;
+mod append_stream;
+mod log;
+mod partition_ops;
+mod read;
+mod tail;
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use comlog_proto::v1::log_service_server::LogServiceServer;
+use comlog_proto::v1::topic_service_server::TopicServiceServer;
+use futures_util::{Stream, StreamExt, stream};
+use tonic::Status;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::broker::Shared;
+
+/// The answers of a streaming call.
+pub(crate) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// How a stream of answers ends when not well; set before its last sender is dropped.
+pub(crate) type Ending = Arc<OnceLock<Status>>;
+
+/// `items`, then the ending if one was set.
+fn with_ending<T: Send + 'static>(
+    items: impl Stream<Item = T> + Send + 'static,
+    ending: Ending,
+) -> BoxStream<T> {
+    let last = stream::iter(std::iter::once_with(move || ending.get().cloned()))
+        .filter_map(|status| async move { status.map(Err) });
+    Box::pin(items.map(Ok).chain(last))
+}
+
+/// Every service of the broker, grpc.health.v1 and reflection.
+pub(crate) fn routes(shared: &Arc<Shared>, health: HealthServer<HealthService>) -> Routes {
+    let request_bytes_max = shared.config.append.request_bytes_max as usize;
+    let log = LogServiceServer::new(log::LogApi(shared.clone()));
+    Routes::new(log.max_decoding_message_size(request_bytes_max))
+        .add_service(TopicServiceServer::new(admin::TopicApi(shared.clone())))
+        .add_service(health)
+        .add_service(reflection().build_v1().expect(COMPILED_IN))
+        .add_service(reflection().build_v1alpha().expect(COMPILED_IN))
+}
+
+const COMPILED_IN: &str = "the descriptors are compiled in, and a test reads them";
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(comlog_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Says of every service whether it takes work.
+pub(crate) async fn set_health(health: &HealthReporter, serving: bool) {
+    let status = if serving {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
+    let names = [
+        "", // the server as a whole
+        <LogServiceServer<log::LogApi> as NamedService>::NAME,
+        <TopicServiceServer<admin::TopicApi> as NamedService>::NAME,
+    ];
+    for name in names {
+        health.set_service_status(name, status).await;
+    }
+}

@@ -1,0 +1,463 @@
+//! What topics exist and how they are configured.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use comlog_log::{Clock, Log, LogError};
+use comlog_proto::v1::Reason;
+use futures_util::{StreamExt, stream};
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::broker_config::{BrokerConfig, TopicsConfig};
+use crate::dirs::LogDirs;
+use crate::group_commit::OwnerEnv;
+use crate::partition::Partition;
+use crate::status::{PartitionKey, ServiceError};
+use crate::topic::{Topic, close_all};
+use crate::topic_config::{TopicDefaults, TopicOverrides};
+use crate::topic_name;
+use crate::topic_store::{Stage, StoreError, TopicMeta, TopicStore};
+
+/// Where topics come from and go to: what the registry needs of the rest of the server.
+#[derive(Debug, Clone)]
+pub(crate) struct TopicsEnv {
+    pub(crate) dirs: Arc<dyn LogDirs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) owner: OwnerEnv,
+    pub(crate) config: TopicsConfig,
+    pub(crate) defaults: TopicDefaults,
+    /// No topic may accept batches above this.
+    pub(crate) request_bytes_max: u32,
+}
+
+impl TopicsEnv {
+    pub(crate) fn new(
+        dirs: Arc<dyn LogDirs>,
+        clock: Arc<dyn Clock>,
+        owner: OwnerEnv,
+        config: &BrokerConfig,
+    ) -> TopicsEnv {
+        TopicsEnv {
+            dirs,
+            clock,
+            owner,
+            config: config.topics.clone(),
+            defaults: config.topic_defaults.clone(),
+            request_bytes_max: config.append.request_bytes_max,
+        }
+    }
+}
+
+/// The registry of topics.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    env: TopicsEnv,
+    live: RwLock<HashMap<String, Arc<Topic>>>,
+    /// One change of what topics there are at a time. Held over I/O, but no append or read of a
+    /// topic that exists ever takes it.
+    changes: Mutex<TopicStore>,
+    producer_id_max: AtomicI64,
+}
+
+impl Topics {
+    /// Opens every topic, its partitions in parallel within a bound. A partition that cannot be
+    /// opened is served as failed.
+    pub(crate) async fn open(env: TopicsEnv, store: TopicStore) -> Result<Topics, StoreError> {
+        let topics = Topics {
+            env,
+            live: RwLock::new(HashMap::new()),
+            changes: Mutex::new(store),
+            producer_id_max: AtomicI64::new(-1),
+        };
+        let store = topics.changes.lock().await;
+        let mut live = Vec::new();
+        for meta in store.load().await? {
+            match meta.stage {
+                Stage::Live => live.push(meta),
+                Stage::Creating | Stage::Deleting => topics.finish_removal(&store, &meta).await?,
+            }
+        }
+        drop(store);
+        topics.open_all(live).await;
+        Ok(topics)
+    }
+
+    async fn open_all(&self, metas: Vec<TopicMeta>) {
+        let shells: Vec<(Arc<Topic>, u32)> = metas
+            .into_iter()
+            .flat_map(|meta| {
+                let count = meta.partitions;
+                let topic = Arc::new(Topic::new(meta));
+                (0..count).map(move |partition| (topic.clone(), partition))
+            })
+            .collect();
+        let opened: BTreeMap<(String, u32), (Arc<Topic>, Arc<Partition>)> = stream::iter(shells)
+            .map(|(topic, partition)| async move {
+                let opened = self.open_partition(&topic, partition).await;
+                ((topic.id().to_owned(), partition), (topic, opened))
+            })
+            .buffer_unordered(self.env.config.open_parallel as usize)
+            .collect()
+            .await;
+        let mut live = self.live.write();
+        for (topic, partition) in opened.into_values() {
+            topic.add_partitions([partition]);
+            live.entry(topic.name().to_string()).or_insert(topic);
+        }
+    }
+
+    async fn open_partition(&self, topic: &Topic, partition: u32) -> Arc<Partition> {
+        let meta = topic.meta();
+        let config = meta.config.over(&self.env.defaults);
+        let key = PartitionKey {
+            topic: topic.name().clone(),
+            partition,
+        };
+        let opened = self.open_log(&meta, partition, &config).await;
+        match &opened {
+            Ok(log) => {
+                let seen = log.producer_id_max();
+                self.producer_id_max.fetch_max(seen, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::error!(partition = %key, %error, "partition cannot be opened, the others are served");
+            }
+        }
+        let deleted = topic.deleted();
+        let limits = config.limits();
+        Arc::new(Partition::new(
+            key,
+            opened,
+            limits,
+            deleted,
+            &self.env.owner,
+        ))
+    }
+
+    async fn open_log(
+        &self,
+        meta: &TopicMeta,
+        partition: u32,
+        config: &TopicDefaults,
+    ) -> Result<Log, LogError> {
+        let dir = meta.partition_dir(partition);
+        let storage = self.env.dirs.storage(&dir).await?;
+        let (log, report) =
+            Log::open(storage, config.to_log_config(), self.env.clock.clone()).await?;
+        if !report.clean {
+            tracing::info!(topic = meta.name, partition, scanned_bytes = report.scanned_bytes,
+                cut = ?report.cut, epoch_raised = report.epoch_raised, "partition recovered");
+        }
+        for damage in &report.damaged {
+            tracing::error!(topic = meta.name, partition, offsets = %damage.offsets,
+                reason = damage.reason, "offsets are damaged");
+        }
+        Ok(log)
+    }
+
+    /// The largest producer id in any log when it was opened.
+    pub(crate) fn producer_id_max(&self) -> i64 {
+        self.producer_id_max.load(Ordering::Relaxed)
+    }
+
+    /// Every topic, by name.
+    pub(crate) fn list(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<Arc<Topic>> = self.live.read().values().cloned().collect();
+        topics.sort_by(|a, b| a.name().cmp(b.name()));
+        topics
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<Topic>, ServiceError> {
+        if let Some(topic) = self.find(name) {
+            return Ok(topic);
+        }
+        topic_name::check(name)?;
+        Err(ServiceError::topic_not_found(name))
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Topic>> {
+        self.live.read().get(name).cloned()
+    }
+
+    pub(crate) fn partition(
+        &self,
+        topic: &str,
+        partition: u32,
+    ) -> Result<Arc<Partition>, ServiceError> {
+        self.get(topic)?.partition(partition)
+    }
+
+    /// The partition to append to; makes the topic if the configuration allows it.
+    pub(crate) async fn partition_for_append(
+        &self,
+        topic: &str,
+        partition: u32,
+    ) -> Result<Arc<Partition>, ServiceError> {
+        if topic_name::is_reserved(topic) {
+            topic_name::check_writable(topic)?;
+        }
+        if let Some(found) = self.find(topic) {
+            return found.partition(partition);
+        }
+        topic_name::check_writable(topic)?;
+        if !self.env.config.auto_create {
+            return Err(ServiceError::topic_not_found(topic));
+        }
+        let made = self
+            .create(topic, 0, TopicOverrides::default(), true)
+            .await?;
+        made.partition(partition)
+    }
+
+    /// What is in force for a topic.
+    pub(crate) fn effective(&self, topic: &Topic) -> TopicDefaults {
+        topic.meta().config.over(&self.env.defaults)
+    }
+
+    /// Makes a topic; durable on return. `partitions` 0 means the default.
+    ///
+    /// # Errors
+    /// It exists (unless `if_not_exists`), a value is out of range, a bound is reached, the disk.
+    pub(crate) async fn create(
+        &self,
+        name: &str,
+        partitions: u32,
+        config: TopicOverrides,
+        if_not_exists: bool,
+    ) -> Result<Arc<Topic>, ServiceError> {
+        topic_name::check(name)?;
+        self.check_config(&config)?;
+        let partitions = match partitions {
+            0 => self.env.config.default_partitions,
+            given => given,
+        };
+        let store = self.changes.lock().await;
+        if let Some(topic) = self.find(name) {
+            if if_not_exists {
+                return Ok(topic);
+            }
+            let message = format!("topic {name:?} exists already");
+            return Err(ServiceError::new(Reason::TopicExists, message).at_topic(name));
+        }
+        self.check_room(1, partitions)?;
+        let meta = TopicMeta {
+            name: name.to_owned(),
+            id: random_id(),
+            partitions,
+            created_ms: self.env.clock.now().0,
+            stage: Stage::Creating,
+            config,
+        };
+        self.make(&store, meta).await
+    }
+
+    /// Creates a topic, its directories between the two writes of its metadata.
+    async fn make(&self, store: &TopicStore, meta: TopicMeta) -> Result<Arc<Topic>, ServiceError> {
+        store.save(&meta).await.map_err(|error| disk(&error))?;
+        let topic = Arc::new(Topic::new(meta));
+        let opened = self
+            .open_partitions(&topic, 0..topic.meta().partitions)
+            .await;
+        let live = Arc::new(TopicMeta {
+            stage: Stage::Live,
+            ..(*topic.meta()).clone()
+        });
+        let made = match opened {
+            Ok(partitions) => {
+                topic.add_partitions(partitions);
+                store.save(&live).await.map_err(|error| disk(&error))
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            topic.mark_deleted();
+            close_all(&topic.partitions()).await;
+            // If this fails too, the next start does it: the topic is still `creating`.
+            drop(self.finish_removal(store, &topic.meta()).await);
+            return Err(error.at_topic(topic.name()));
+        }
+        topic.set_meta(live);
+        self.live
+            .write()
+            .insert(topic.name().to_string(), topic.clone());
+        tracing::info!(
+            topic = &**topic.name(),
+            id = topic.id(),
+            partitions = topic.meta().partitions,
+            "topic created"
+        );
+        Ok(topic)
+    }
+
+    /// Opens new partitions: all of them, or none and the reason.
+    async fn open_partitions(
+        &self,
+        topic: &Topic,
+        range: std::ops::Range<u32>,
+    ) -> Result<Vec<Arc<Partition>>, ServiceError> {
+        let opened: Vec<Arc<Partition>> = stream::iter(range)
+            .map(|partition| self.open_partition(topic, partition))
+            .buffered(self.env.config.open_parallel as usize)
+            .collect()
+            .await;
+        let failure = opened.iter().find_map(|partition| partition.open_failure());
+        match failure.map(|error| ServiceError::from(error.clone())) {
+            None => Ok(opened),
+            Some(error) => {
+                close_all(&opened).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes the configuration of a topic or adds partitions; durable on return. Returns the
+    /// topic and warnings.
+    pub(crate) async fn alter(
+        &self,
+        name: &str,
+        changes: &TopicOverrides,
+        reset: &[String],
+        partitions: Option<u32>,
+    ) -> Result<(Arc<Topic>, Vec<String>), ServiceError> {
+        topic_name::check_writable(name)?;
+        let store = self.changes.lock().await;
+        let topic = self.get(name)?;
+        let before = topic.meta();
+        let mut config = before.config.clone();
+        for field in reset {
+            config.reset(field)?;
+        }
+        let config = config.changed_by(changes);
+        self.check_config(&config)?;
+        let count = partitions.unwrap_or(before.partitions);
+        self.check_growth(&before, count)?;
+        let added = self
+            .open_partitions(&topic, before.partitions..count)
+            .await?;
+        let meta = TopicMeta {
+            partitions: count,
+            config,
+            ..(*before).clone()
+        };
+        if let Err(error) = store.save(&meta).await {
+            close_all(&added).await;
+            return Err(disk(&error).at_topic(name));
+        }
+        drop(store);
+        let mut warnings = Vec::new();
+        if !added.is_empty() {
+            warnings.push(format!(
+                "{name:?} has {count} partitions instead of {}: keys map to other partitions than before",
+                before.partitions
+            ));
+        }
+        topic.set_meta(Arc::new(meta));
+        topic.add_partitions(added);
+        self.apply_config(&topic, &mut warnings).await;
+        Ok((topic, warnings))
+    }
+
+    /// Hands the configuration in force to every partition.
+    async fn apply_config(&self, topic: &Topic, warnings: &mut Vec<String>) {
+        let log_config = self.effective(topic).to_log_config();
+        for partition in topic.partitions() {
+            if let Err(error) = partition.configure(log_config.clone()).await {
+                warnings.push(format!(
+                    "partition {} follows it from the next start: {error}",
+                    partition.key().partition
+                ));
+            }
+        }
+    }
+
+    /// Deletes a topic and its records; durable on return.
+    pub(crate) async fn delete(&self, name: &str) -> Result<Arc<Topic>, ServiceError> {
+        topic_name::check_writable(name)?;
+        let store = self.changes.lock().await;
+        let topic = self.get(name)?;
+        let meta = TopicMeta {
+            stage: Stage::Deleting,
+            ..(*topic.meta()).clone()
+        };
+        store.save(&meta).await.map_err(|error| disk(&error))?;
+        topic.mark_deleted();
+        self.live.write().remove(name);
+        close_all(&topic.partitions()).await;
+        if let Err(error) = self.finish_removal(&store, &meta).await {
+            tracing::warn!(topic = name, %error, "deleted topic's files are left for the next start");
+        }
+        tracing::info!(topic = name, id = meta.id, "topic deleted");
+        Ok(topic)
+    }
+
+    /// Removes the directories, then the metadata, of a topic that nobody sees.
+    async fn finish_removal(&self, store: &TopicStore, meta: &TopicMeta) -> Result<(), StoreError> {
+        self.env.dirs.remove(&meta.dir()).await?;
+        Ok(store.forget(&meta.id).await?)
+    }
+
+    /// Answers every append, then closes every log.
+    pub(crate) async fn close(&self) {
+        let _no_more_changes: MutexGuard<'_, TopicStore> = self.changes.lock().await;
+        let partitions: Vec<Arc<Partition>> = self
+            .list()
+            .iter()
+            .flat_map(|topic| topic.partitions())
+            .collect();
+        close_all(&partitions).await;
+    }
+
+    fn check_config(&self, config: &TopicOverrides) -> Result<(), ServiceError> {
+        let effective = config.over(&self.env.defaults);
+        let invalid = |message| ServiceError::invalid(format!("config.{message}"));
+        effective.validate().map_err(invalid)?;
+        if effective.max_batch_bytes > self.env.request_bytes_max {
+            return Err(invalid(format!(
+                "max_batch_bytes: {} is above the server's append.request_bytes_max, {}",
+                effective.max_batch_bytes, self.env.request_bytes_max
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_growth(&self, before: &TopicMeta, count: u32) -> Result<(), ServiceError> {
+        match count.checked_sub(before.partitions) {
+            Some(added) => self.check_room(0, added),
+            None => Err(ServiceError::invalid(format!(
+                "partitions: {:?} has {}, fewer is not possible",
+                before.name, before.partitions
+            ))),
+        }
+    }
+
+    fn check_room(&self, topics: usize, partitions: u32) -> Result<(), ServiceError> {
+        let live = self.live.read();
+        if live.len() + topics > self.env.config.topics_max as usize {
+            return Err(ServiceError::overloaded(
+                "there are as many topics as topics.topics_max allows",
+            ));
+        }
+        let taken: u64 = live
+            .values()
+            .map(|topic| u64::from(topic.meta().partitions))
+            .sum();
+        if taken + u64::from(partitions) > u64::from(self.env.config.partitions_max) {
+            return Err(ServiceError::overloaded(format!(
+                "partitions: {partitions} more than the {taken} there are exceed topics.partitions_max, {}",
+                self.env.config.partitions_max
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// 128 random bits in hex.
+pub(crate) fn random_id() -> String {
+    uuid::Uuid::from_u128(rand::random()).simple().to_string()
+}
+
+fn disk(error: &comlog_storage::StorageError) -> ServiceError {
+    ServiceError::from(error)
+}

@@ -1,0 +1,12 @@
+//! The broker through real clients and a real socket on port 0.
+
+mod append;
+mod append_stream;
+mod common;
+mod disk;
+mod group_commit;
+mod read;
+mod restart;
+mod shutdown;
+mod tail;
+mod topics;
