@@ -17,6 +17,7 @@ use crate::budget::Budget;
 use crate::counters::Counters;
 use crate::dirs::LogDirs;
 use crate::group_commit::OwnerEnv;
+use crate::groups::Groups;
 use crate::producer_ids::ProducerIdAllocator;
 use crate::service;
 use crate::status::ServiceError;
@@ -38,12 +39,12 @@ pub enum OpenError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// What is stored about topics or producer ids cannot be understood.
+    /// What is stored about topics, producer ids or groups cannot be understood.
     #[error("{0}")]
     Metadata(String),
 }
 
-/// Topics, partitions and the services over them; clones share one broker.
+/// Topics, partitions, groups and the services over them; clones share one broker.
 #[derive(Clone)]
 pub struct Broker(Arc<Shared>);
 
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) topics: Topics,
     pub(crate) producer_ids: ProducerIdAllocator,
+    pub(crate) groups: Groups,
     pub(crate) tails: Tails,
     health: HealthReporter,
     pub(crate) append_budget: Budget,
@@ -89,7 +91,17 @@ impl Broker {
         let topics = topics.map_err(|error| OpenError::Metadata(error.to_string()))?;
         let producer_ids = ProducerIdAllocator::open(meta, topics.producer_id_max()).await;
         let producer_ids = producer_ids.map_err(|error| OpenError::Metadata(error.to_string()))?;
+        let groups = Groups::open(
+            &config.groups,
+            clock.clone(),
+            &topics,
+            config.append.request_bytes_max,
+            &tasks,
+        );
+        let groups = groups.await;
+        let groups = groups.map_err(|error| OpenError::Metadata(error.message))?;
         let shared = Shared {
+            groups,
             health: HealthReporter::new(),
             tails: Tails::new(config.fetch.tails_max as usize, counters.clone()),
             append_budget: Budget::new(config.append.inflight_bytes_max),
@@ -117,6 +129,7 @@ impl Broker {
     pub async fn close(&self) {
         self.0.closing.cancel();
         service::set_health(&self.0.health, false).await;
+        self.0.groups.close().await;
         self.0.topics.close().await;
         self.0.tasks.close();
         self.0.tasks.wait().await;

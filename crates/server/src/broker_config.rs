@@ -16,6 +16,8 @@ pub struct BrokerConfig {
     pub append: AppendConfig,
     /// Reads and tails.
     pub fetch: FetchConfig,
+    /// Committed offsets of consumer groups.
+    pub groups: GroupsConfig,
 }
 
 /// What topics there may be.
@@ -120,6 +122,34 @@ impl Default for FetchConfig {
     }
 }
 
+/// Committed offsets of consumer groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupsConfig {
+    /// Most groups (default 10,000).
+    pub groups_max: u32,
+    /// Most committed offsets of all groups (default 100,000).
+    pub offsets_max: u32,
+    /// Most bytes of a commit's metadata (default 4 KiB).
+    pub metadata_bytes_max: u32,
+    /// Commits that wait for the log (default 1,024).
+    pub queue_max: u32,
+    /// The log of commits is rewritten when it holds this many records beyond twice the live ones (default 10,000).
+    pub rewrite_records: u32,
+}
+
+impl Default for GroupsConfig {
+    fn default() -> GroupsConfig {
+        GroupsConfig {
+            groups_max: 10_000,
+            offsets_max: 100_000,
+            metadata_bytes_max: 4 << 10,
+            queue_max: 1_024,
+            rewrite_records: 10_000,
+        }
+    }
+}
+
 impl BrokerConfig {
     /// Checks every range.
     ///
@@ -155,6 +185,7 @@ impl BrokerConfig {
             ("fetch.fetch_bytes_max", self.fetch.fetch_bytes_max),
             ("fetch.tail_bytes_max", self.fetch.tail_bytes_max),
             ("fetch.tail_messages_max", self.fetch.tail_messages_max),
+            ("groups.queue_max", self.groups.queue_max),
         ];
         for (field, value) in at_least_one {
             if value == 0 {

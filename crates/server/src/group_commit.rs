@@ -198,6 +198,7 @@ impl Owner {
             Command::Append(append) => self.commit(append).await,
             Command::Sync(reply) => drop(reply.send(self.log.sync().await)),
             Command::Trim(start, reply) => drop(reply.send(self.log.trim(start).await)),
+            Command::Roll(reply) => drop(reply.send(self.log.roll().await)),
             Command::Fence(token, reply) => {
                 let fenced = self.log.fence(token).await;
                 drop(reply.send(fenced.map(|()| self.log.positions().end)));

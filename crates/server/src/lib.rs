@@ -9,6 +9,9 @@ mod counters;
 mod dirs;
 mod fetch;
 mod group_commit;
+mod group_keeper;
+mod group_state;
+mod groups;
 mod partition;
 mod producer_ids;
 mod records;
@@ -23,7 +26,7 @@ mod topic_store;
 mod topics;
 
 pub use broker::{Broker, OpenError};
-pub use broker_config::{AppendConfig, BrokerConfig, FetchConfig, TopicsConfig};
+pub use broker_config::{AppendConfig, BrokerConfig, FetchConfig, GroupsConfig, TopicsConfig};
 pub use budget::ConnectionBudget;
 pub use counters::Counters;
 pub use dirs::{DiskDirs, LogDirs};

@@ -105,6 +105,7 @@ pub(crate) enum Command {
     Append(Append),
     Sync(oneshot::Sender<Result<Offset, LogError>>),
     Trim(Offset, oneshot::Sender<Result<Offset, LogError>>),
+    Roll(oneshot::Sender<Result<(), LogError>>),
     /// Answers with the log end offset.
     Fence(u64, oneshot::Sender<Result<Offset, LogError>>),
     Configure(Box<LogConfig>, oneshot::Sender<Result<(), LogError>>),
@@ -287,6 +288,10 @@ impl Partition {
 
     pub(crate) async fn trim(&self, start: Offset) -> Result<Offset, ServiceError> {
         self.call(|reply| Command::Trim(start, reply)).await
+    }
+
+    pub(crate) async fn roll(&self) -> Result<(), ServiceError> {
+        self.call(Command::Roll).await
     }
 
     pub(crate) async fn fence(&self, token: u64) -> Result<Offset, ServiceError> {

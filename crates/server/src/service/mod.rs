@@ -3,6 +3,7 @@
 mod admin;
 mod append;
 mod append_stream;
+mod groups;
 mod log;
 mod partition_ops;
 mod read;
@@ -11,6 +12,7 @@ mod tail;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use comlog_proto::v1::group_service_server::GroupServiceServer;
 use comlog_proto::v1::log_service_server::LogServiceServer;
 use comlog_proto::v1::topic_service_server::TopicServiceServer;
 use futures_util::{Stream, StreamExt, stream};
@@ -45,6 +47,7 @@ pub(crate) fn routes(shared: &Arc<Shared>, health: HealthServer<HealthService>) 
     let log = LogServiceServer::new(log::LogApi(shared.clone()));
     Routes::new(log.max_decoding_message_size(request_bytes_max))
         .add_service(TopicServiceServer::new(admin::TopicApi(shared.clone())))
+        .add_service(GroupServiceServer::new(groups::GroupApi(shared.clone())))
         .add_service(health)
         .add_service(reflection().build_v1().expect(COMPILED_IN))
         .add_service(reflection().build_v1alpha().expect(COMPILED_IN))
@@ -69,6 +72,7 @@ pub(crate) async fn set_health(health: &HealthReporter, serving: bool) {
         "", // the server as a whole
         <LogServiceServer<log::LogApi> as NamedService>::NAME,
         <TopicServiceServer<admin::TopicApi> as NamedService>::NAME,
+        <GroupServiceServer<groups::GroupApi> as NamedService>::NAME,
     ];
     for name in names {
         health.set_service_status(name, status).await;

@@ -5,6 +5,7 @@ mod append_stream;
 mod common;
 mod disk;
 mod group_commit;
+mod groups;
 mod read;
 mod restart;
 mod shutdown;

@@ -157,7 +157,7 @@ async fn topics_half_made_or_half_deleted_are_gone_after_a_start() {
         .iter()
         .filter(|path| path.starts_with("topics/"))
         .count();
-    assert_eq!(partitions, 2, "comlog and live");
+    assert_eq!(partitions, 3, "comlog, live and the committed offsets");
 }
 
 #[tokio::test]

@@ -93,7 +93,12 @@ async fn tails_streams_and_waiting_reads_end_with_a_clear_status() {
 async fn every_service_is_healthy_and_described() {
     use tonic_reflection::pb::{v1 as reflection, v1alpha as reflection_alpha};
     let server = TestServer::start().await;
-    let services = ["", "comlog.v1.LogService", "comlog.v1.TopicService"];
+    let services = [
+        "",
+        "comlog.v1.LogService",
+        "comlog.v1.TopicService",
+        "comlog.v1.GroupService",
+    ];
     for service in services {
         let mut health = HealthClient::new(server.channel.clone());
         let request = HealthCheckRequest {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use comlog_log::{Clock, ManualClock};
 use comlog_proto::v1;
+use comlog_proto::v1::group_service_client::GroupServiceClient;
 use comlog_proto::v1::log_service_client::LogServiceClient;
 use comlog_proto::v1::topic_service_client::TopicServiceClient;
 use comlog_record::{
@@ -78,6 +79,10 @@ impl TestServer {
 
     pub(crate) fn topics(&self) -> TopicServiceClient<Channel> {
         TopicServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn groups(&self) -> GroupServiceClient<Channel> {
+        GroupServiceClient::new(self.channel.clone())
     }
 
     /// Closes the broker and stops serving.

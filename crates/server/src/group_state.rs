@@ -1,0 +1,119 @@
+//! What groups have committed, as records of the internal topic and as the state that they give.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use comlog_proto::v1::{self, Reason};
+use prost::Message;
+
+use crate::fetch;
+use crate::partition::Partition;
+use crate::records;
+use crate::status::ServiceError;
+use crate::topics::Topics;
+
+/// The format of keys and values; a newer one is refused.
+pub(crate) const FORMAT: u32 = 1;
+const REPLAY_BYTES: usize = 4 << 20;
+
+/// The key of a record in the internal topic.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
+pub(crate) struct OffsetKey {
+    #[prost(uint32, tag = "1")]
+    pub(crate) format: u32,
+    #[prost(string, tag = "2")]
+    pub(crate) group: String,
+    #[prost(string, tag = "3")]
+    pub(crate) topic: String,
+    /// A topic made anew under the same name does not meet the commits of the old one.
+    #[prost(string, tag = "4")]
+    pub(crate) topic_id: String,
+    #[prost(uint32, tag = "5")]
+    pub(crate) partition: u32,
+}
+
+/// The value of a record in the internal topic.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct OffsetValue {
+    #[prost(int64, tag = "1")]
+    pub(crate) offset: i64,
+    #[prost(string, tag = "2")]
+    pub(crate) metadata: String,
+    #[prost(int64, tag = "3")]
+    pub(crate) committed_ms: i64,
+}
+
+/// One change of the state; `None` forgets.
+pub(crate) type Change = (OffsetKey, Option<OffsetValue>);
+
+pub(crate) type GroupState = BTreeMap<OffsetKey, OffsetValue>;
+
+/// What is committed, by group.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) groups: BTreeMap<String, GroupState>,
+    pub(crate) offsets: usize,
+}
+
+impl State {
+    pub(crate) fn apply(&mut self, (key, value): Change) {
+        let Some(value) = value else {
+            if let Some(group) = self.groups.get_mut(&key.group) {
+                self.offsets -= usize::from(group.remove(&key).is_some());
+                if group.is_empty() {
+                    self.groups.remove(&key.group);
+                }
+            }
+            return;
+        };
+        let group = self.groups.entry(key.group.clone()).or_default();
+        self.offsets += usize::from(group.insert(key, value).is_none());
+    }
+}
+
+impl OffsetKey {
+    /// Whether the topic is still the one that was meant.
+    pub(crate) fn is_alive(&self, topics: &Topics) -> bool {
+        let topic = topics.get(&self.topic);
+        topic.is_ok_and(|topic| topic.id() == self.topic_id)
+    }
+}
+
+/// The state that the log holds, without topics that are gone.
+pub(crate) async fn replay(partition: &Partition, topics: &Topics) -> Result<State, ServiceError> {
+    let positions = partition.reader()?.positions();
+    let mut state = State::default();
+    let mut at = positions.start;
+    while at < positions.high_watermark {
+        let fetched = fetch::batches(partition, at, REPLAY_BYTES).await?;
+        let end = fetched.offsets.end;
+        let decoded = records::decode(fetched.chunks, at, REPLAY_BYTES).await?;
+        for record in &decoded.records {
+            state.apply(decode(record).map_err(|error| partition.explain(error))?);
+        }
+        at = decoded.next_offset.unwrap_or(end);
+    }
+    let gone: Vec<OffsetKey> = {
+        let keys = state.groups.values().flat_map(BTreeMap::keys);
+        keys.filter(|key| !key.is_alive(topics)).cloned().collect()
+    };
+    for key in gone {
+        state.apply((key, None));
+    }
+    Ok(state)
+}
+
+fn decode(record: &v1::Record) -> Result<Change, ServiceError> {
+    let corrupt = |what: &str| {
+        let message = format!("committed offset at offset {}: {what}", record.offset);
+        ServiceError::new(Reason::Corrupt, message)
+    };
+    let key: Bytes = record.key.clone().unwrap_or_default();
+    let key = OffsetKey::decode(key).map_err(|error| corrupt(&error.to_string()))?;
+    if key.format != FORMAT {
+        return Err(corrupt(&format!("unknown format {}", key.format)));
+    }
+    let value = record.value.clone().map(OffsetValue::decode).transpose();
+    let value = value.map_err(|error| corrupt(&error.to_string()))?;
+    Ok((key, value))
+}

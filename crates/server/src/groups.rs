@@ -1,0 +1,240 @@
+//! Committed offsets of consumer groups, kept durably in a log of their own.
+//!
+//! Every commit is one batch of the internal topic [`TOPIC`]: a record per partition, its key
+//! [`OffsetKey`], its value [`OffsetValue`], a tombstone where a commit is forgotten. The state is
+//! what a replay of that log gives. One task checks, appends and applies commits, so the state
+//! follows the order of the log; commits that wait at once share a sync, as all appends do. When
+//! the log has grown well beyond the live state, that is written anew and the head is trimmed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use comlog_log::Clock;
+use comlog_proto::v1;
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::broker_config::GroupsConfig;
+use crate::fetch;
+use crate::group_keeper::{Keeper, Request};
+use crate::group_state::{FORMAT, OffsetKey, OffsetValue, State, replay};
+use crate::status::ServiceError;
+use crate::topic_config::{Durability, TimestampType, TopicDefaults, TopicOverrides};
+use crate::topics::Topics;
+
+/// The internal topic.
+pub(crate) const TOPIC: &str = "__consumer_offsets";
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// The committed offsets, for everyone.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    requests: mpsc::Sender<Request>,
+    state: Arc<RwLock<State>>,
+    config: GroupsConfig,
+    clock: Arc<dyn Clock>,
+    /// Why the state is not known: nothing is answered then, for an empty answer would send every
+    /// consumer back to its start.
+    unavailable: Option<ServiceError>,
+}
+
+impl Groups {
+    /// Replays the log of commits. When that fails the groups are unavailable, the rest is not.
+    ///
+    /// # Errors
+    /// The internal topic could not be created.
+    pub(crate) async fn open(
+        config: &GroupsConfig,
+        clock: Arc<dyn Clock>,
+        topics: &Topics,
+        request_bytes_max: u32,
+        tasks: &TaskTracker,
+    ) -> Result<Groups, ServiceError> {
+        let overrides = topic_overrides(request_bytes_max);
+        let topic = topics.create(TOPIC, 1, overrides, true).await?;
+        let partition = topic.partition(0)?;
+        let replayed = replay(&partition, topics).await;
+        let unavailable = replayed.as_ref().err().cloned();
+        if let Some(error) = &unavailable {
+            tracing::error!(%error, "committed offsets cannot be read; groups are unavailable");
+        }
+        let state = Arc::new(RwLock::new(replayed.unwrap_or_default()));
+        let (requests, receiver) = mpsc::channel(config.queue_max as usize);
+        let keeper = Keeper {
+            partition,
+            state: state.clone(),
+            config: config.clone(),
+            clock: clock.clone(),
+            requests: receiver,
+            rewrite_at: 0,
+        };
+        tasks.spawn(keeper.run());
+        Ok(Groups {
+            requests,
+            state,
+            config: config.clone(),
+            clock,
+            unavailable,
+        })
+    }
+
+    /// Commits offsets, all or none; durable on return.
+    pub(crate) async fn commit(
+        &self,
+        topics: &Topics,
+        group: String,
+        offsets: Vec<v1::CommittedOffset>,
+    ) -> Result<(), ServiceError> {
+        check_group(&group)?;
+        self.check_available()?;
+        let now = self.clock.now().0;
+        let check = |offset| self.check_offset(topics, &group, offset, now);
+        let offsets = offsets
+            .into_iter()
+            .map(check)
+            .collect::<Result<Vec<_>, _>>()?;
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        self.ask(|reply| Request::Commit {
+            group,
+            offsets,
+            reply,
+        })
+        .await
+    }
+
+    fn check_offset(
+        &self,
+        topics: &Topics,
+        group: &str,
+        committed: v1::CommittedOffset,
+        now: i64,
+    ) -> Result<(OffsetKey, OffsetValue), ServiceError> {
+        let offset = fetch::check_offset(committed.offset)?;
+        let metadata_max = self.config.metadata_bytes_max as usize;
+        if committed.metadata.len() > metadata_max {
+            let message = format!("metadata: at most {metadata_max} bytes are allowed");
+            return Err(ServiceError::invalid(message));
+        }
+        let topic = topics.get(&committed.topic)?;
+        topic.partition(committed.partition)?;
+        let key = OffsetKey {
+            format: FORMAT,
+            group: group.to_owned(),
+            topic: committed.topic,
+            topic_id: topic.id().to_owned(),
+            partition: committed.partition,
+        };
+        let value = OffsetValue {
+            offset: offset.0,
+            metadata: committed.metadata,
+            committed_ms: now,
+        };
+        Ok((key, value))
+    }
+
+    /// What a group has committed for topics that exist; `wanted` empty means all.
+    pub(crate) fn fetch(
+        &self,
+        topics: &Topics,
+        group: &str,
+        wanted: &[v1::TopicPartition],
+    ) -> Result<Vec<v1::CommittedOffset>, ServiceError> {
+        check_group(group)?;
+        self.check_available()?;
+        let state = self.state.read();
+        let Some(committed) = state.groups.get(group) else {
+            return Ok(Vec::new());
+        };
+        let wanted: HashSet<(&str, u32)> = wanted
+            .iter()
+            .map(|wanted| (wanted.topic.as_str(), wanted.partition))
+            .collect();
+        let asked = |key: &OffsetKey| {
+            wanted.is_empty() || wanted.contains(&(key.topic.as_str(), key.partition))
+        };
+        let found = committed
+            .iter()
+            .filter(|(key, _)| asked(key) && key.is_alive(topics));
+        Ok(found.map(to_message).collect())
+    }
+
+    /// Every group, by name.
+    pub(crate) fn list(&self) -> Result<Vec<String>, ServiceError> {
+        self.check_available()?;
+        Ok(self.state.read().groups.keys().cloned().collect())
+    }
+
+    /// Forgets a group; durable on return.
+    pub(crate) async fn delete(&self, group: String) -> Result<(), ServiceError> {
+        check_group(&group)?;
+        self.check_available()?;
+        self.ask(|reply| Request::DeleteGroup { group, reply })
+            .await
+    }
+
+    /// Forgets every commit for a topic that was deleted.
+    pub(crate) async fn forget_topic(&self, topic_id: String) -> Result<(), ServiceError> {
+        self.check_available()?;
+        self.ask(|reply| Request::ForgetTopic { topic_id, reply })
+            .await
+    }
+
+    /// Answers what is queued, then takes nothing more.
+    pub(crate) async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.requests.send(Request::Close(reply)).await.is_ok() {
+            // An error means that the task has ended, which is what is waited for.
+            drop(closed.await);
+        }
+    }
+
+    fn check_available(&self) -> Result<(), ServiceError> {
+        self.unavailable.clone().map_or(Ok(()), Err)
+    }
+
+    async fn ask(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<(), ServiceError>>) -> Request,
+    ) -> Result<(), ServiceError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(request(reply)).await;
+        sent.map_err(|_| ServiceError::shutting_down())?;
+        answer.await.map_err(|_| ServiceError::shutting_down())?
+    }
+}
+
+fn to_message((key, value): (&OffsetKey, &OffsetValue)) -> v1::CommittedOffset {
+    v1::CommittedOffset {
+        topic: key.topic.clone(),
+        partition: key.partition,
+        offset: value.offset,
+        metadata: value.metadata.clone(),
+        committed_ms: value.committed_ms,
+    }
+}
+
+fn check_group(group: &str) -> Result<(), ServiceError> {
+    const GROUP_LEN_MAX: usize = 249;
+    let len = group.chars().count();
+    if (1..=GROUP_LEN_MAX).contains(&len) {
+        return Ok(());
+    }
+    Err(ServiceError::invalid(format!(
+        "group: 1 to {GROUP_LEN_MAX} characters are allowed"
+    )))
+}
+
+/// Everything is set, so that no default of the server, such as a retention, reaches this topic.
+fn topic_overrides(request_bytes_max: u32) -> TopicOverrides {
+    let defaults = TopicDefaults::default();
+    TopicOverrides::from(&TopicDefaults {
+        segment_bytes: SEGMENT_BYTES,
+        max_batch_bytes: defaults.max_batch_bytes.min(request_bytes_max),
+        durability: Durability::Durable,
+        timestamp_type: TimestampType::CreateTime,
+        ..defaults
+    })
+}
