@@ -4,6 +4,7 @@ mod admin;
 mod append;
 mod append_stream;
 mod groups;
+mod legacy;
 mod log;
 mod partition_ops;
 mod read;
@@ -12,6 +13,7 @@ mod tail;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use comlog_proto::api::com_log_rpc_server::ComLogRpcServer;
 use comlog_proto::v1::group_service_server::GroupServiceServer;
 use comlog_proto::v1::log_service_server::LogServiceServer;
 use comlog_proto::v1::topic_service_server::TopicServiceServer;
@@ -45,9 +47,11 @@ fn with_ending<T: Send + 'static>(
 pub(crate) fn routes(shared: &Arc<Shared>, health: HealthServer<HealthService>) -> Routes {
     let request_bytes_max = shared.config.append.request_bytes_max as usize;
     let log = LogServiceServer::new(log::LogApi(shared.clone()));
+    let legacy = ComLogRpcServer::new(legacy::LegacyApi(shared.clone()));
     Routes::new(log.max_decoding_message_size(request_bytes_max))
         .add_service(TopicServiceServer::new(admin::TopicApi(shared.clone())))
         .add_service(GroupServiceServer::new(groups::GroupApi(shared.clone())))
+        .add_service(legacy.max_decoding_message_size(request_bytes_max))
         .add_service(health)
         .add_service(reflection().build_v1().expect(COMPILED_IN))
         .add_service(reflection().build_v1alpha().expect(COMPILED_IN))
@@ -73,6 +77,7 @@ pub(crate) async fn set_health(health: &HealthReporter, serving: bool) {
         <LogServiceServer<log::LogApi> as NamedService>::NAME,
         <TopicServiceServer<admin::TopicApi> as NamedService>::NAME,
         <GroupServiceServer<groups::GroupApi> as NamedService>::NAME,
+        <ComLogRpcServer<legacy::LegacyApi> as NamedService>::NAME,
     ];
     for name in names {
         health.set_service_status(name, status).await;

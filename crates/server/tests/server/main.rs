@@ -6,6 +6,7 @@ mod common;
 mod disk;
 mod group_commit;
 mod groups;
+mod legacy;
 mod read;
 mod restart;
 mod shutdown;

@@ -98,6 +98,7 @@ async fn every_service_is_healthy_and_described() {
         "comlog.v1.LogService",
         "comlog.v1.TopicService",
         "comlog.v1.GroupService",
+        "api.ComLogRpc",
     ];
     for service in services {
         let mut health = HealthClient::new(server.channel.clone());

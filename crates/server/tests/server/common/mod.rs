@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use comlog_log::{Clock, ManualClock};
+use comlog_proto::api::com_log_rpc_client::ComLogRpcClient;
 use comlog_proto::v1;
 use comlog_proto::v1::group_service_client::GroupServiceClient;
 use comlog_proto::v1::log_service_client::LogServiceClient;
@@ -83,6 +84,10 @@ impl TestServer {
 
     pub(crate) fn groups(&self) -> GroupServiceClient<Channel> {
         GroupServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn legacy(&self) -> ComLogRpcClient<Channel> {
+        ComLogRpcClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
     }
 
     /// Closes the broker and stops serving.
