@@ -353,3 +353,6 @@ fn size_max(record: &RecordParts<'_>) -> usize {
         .sum();
     RECORD_OVERHEAD_MAX + len(record.key) + len(record.value) + headers
 }
+
+#[cfg(test)]
+mod tests;

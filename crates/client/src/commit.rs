@@ -69,7 +69,7 @@ impl Committer {
             if let Some(before) = before {
                 drop(before.await);
             }
-            callback(commit(&client, group, offsets).await);
+            callback(commit(&client, &group, offsets).await);
         }));
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Committer {
             drop(before.await);
             self.last = None;
         }
-        commit(&self.client, group, offsets).await
+        commit(&self.client, &group, offsets).await
     }
 
     /// Waits for commits under way, and commits if that was to happen by itself.
@@ -101,14 +101,9 @@ impl Committer {
     }
 }
 
-async fn commit(client: &Client, group: String, offsets: Vec<v1::CommittedOffset>) -> Result<()> {
+async fn commit(client: &Client, group: &str, offsets: Vec<v1::CommittedOffset>) -> Result<()> {
     if offsets.is_empty() {
         return Ok(());
     }
-    let request = v1::CommitOffsetsRequest { group, offsets };
-    let call = |request| {
-        let mut groups = client.groups();
-        async move { groups.commit_offsets(request).await }
-    };
-    client.call(request, call).await.map(drop)
+    client.commit_offsets(group, offsets).await
 }

@@ -269,11 +269,8 @@ impl Consumer {
         }
         let uncommitted = self.uncommitted();
         if !uncommitted.is_empty() {
-            let request = v1::FetchOffsetsRequest {
-                group: self.config.group.clone()?,
-                partitions: uncommitted,
-            };
-            return Some(Work::committed(client, request));
+            let group = self.config.group.clone()?;
+            return Some(Work::committed(client, group, uncommitted));
         }
         let channel = self.channel.clone();
         let Some(tail) = &self.tail else {

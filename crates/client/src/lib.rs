@@ -47,6 +47,7 @@
 //! supported Rust: 1.95.
 
 mod accumulator;
+mod admin;
 mod client;
 mod commit;
 mod config;

@@ -86,8 +86,8 @@ pub(crate) fn judge_batch(error: &ServerError, idempotent: bool) -> BatchVerdict
     }
 }
 
-/// Whether a unary call that failed this way may succeed later. Every call of the protocol but a
-/// non-idempotent append can be repeated without harm.
+/// Whether a call that failed this way may succeed later. Whether it may be made twice at all is
+/// for the caller to know.
 pub(crate) fn may_retry_call(error: &Error) -> bool {
     match error {
         Error::Unavailable { .. } | Error::Timeout(_) => true,

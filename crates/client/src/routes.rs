@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use comlog_proto::v1::{self, Reason};
+use comlog_proto::v1::Reason;
 
 use crate::accumulator::Accumulator;
 use crate::partitioner::partition_for_key;
@@ -180,14 +180,7 @@ impl Topic {
 
 /// Asks how many partitions a topic has; `None` when it does not exist.
 pub(crate) async fn describe(client: &Client, topic: &str) -> Result<Option<u32>> {
-    let request = v1::DescribeTopicRequest {
-        name: topic.to_owned(),
-    };
-    let call = |request| {
-        let mut topics = client.topics();
-        async move { topics.describe_topic(request).await }
-    };
-    match client.call(request, call).await {
+    match client.describe_topic(topic).await {
         Ok(described) => Ok(Some(described.topic.unwrap_or_default().partitions)),
         Err(error) if error.reason() == Reason::TopicNotFound => Ok(None),
         Err(error) => Err(error),

@@ -413,11 +413,7 @@ async fn init_producer_id(client: &Client, raise: Option<(i64, i16)>) -> Result<
         producer_id: raise.map(|(id, _)| id),
         producer_epoch: raise.map(|(_, epoch)| i32::from(epoch)),
     };
-    let call = |request| {
-        let mut logs = client.logs();
-        async move { logs.init_producer_id(request).await }
-    };
-    let given = client.call(request, call).await?;
+    let given = client.init_producer_id(request).await?;
     let epoch = i16::try_from(given.producer_epoch).unwrap_or(-1);
     if given.producer_id < 0 || epoch < 0 {
         return Err(Error::from_message(v1::Error {

@@ -62,14 +62,17 @@ impl Work {
         })
     }
 
-    pub(crate) fn committed(client: Client, request: v1::FetchOffsetsRequest) -> Work {
+    pub(crate) fn committed(
+        client: Client,
+        group: String,
+        partitions: Vec<v1::TopicPartition>,
+    ) -> Work {
         Work::spawn(async move {
-            let call = |request| {
-                let mut groups = client.groups();
-                async move { groups.fetch_offsets(request).await }
-            };
-            let fetched = client.call_once(request, call).await;
-            Done::Committed(fetched.map(|fetched| fetched.offsets))
+            let committed = client.committed_offsets(&group, partitions).await;
+            Done::Committed(match committed {
+                Err(error) if error.reason() == v1::Reason::GroupNotFound => Ok(Vec::new()),
+                committed => committed,
+            })
         })
     }
 
@@ -77,8 +80,10 @@ impl Work {
         Work::spawn(async move {
             let mut described = Vec::with_capacity(topics.len());
             for topic in topics {
-                match partitions(&client, &topic).await {
-                    Ok(partitions) => described.push((topic, partitions)),
+                match client.describe_topic(&topic).await {
+                    Ok(found) => {
+                        described.push((topic, found.topic.unwrap_or_default().partitions))
+                    }
                     Err(error) => return Done::Described(Err(error)),
                 }
             }
@@ -101,18 +106,6 @@ impl Drop for Work {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-async fn partitions(client: &Client, topic: &Arc<str>) -> Result<u32> {
-    let request = v1::DescribeTopicRequest {
-        name: topic.to_string(),
-    };
-    let call = |request| {
-        let mut topics = client.topics();
-        async move { topics.describe_topic(request).await }
-    };
-    let described = client.call_once(request, call).await?;
-    Ok(described.topic.unwrap_or_default().partitions)
 }
 
 async fn open_tail(client: &Client, channel: Channel, request: v1::TailRequest) -> Result<Tail> {
