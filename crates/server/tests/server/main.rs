@@ -3,6 +3,7 @@
 mod append;
 mod append_stream;
 mod common;
+mod damage;
 mod disk;
 mod group_commit;
 mod groups;

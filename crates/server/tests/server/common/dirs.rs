@@ -81,6 +81,24 @@ impl MemoryDirs {
         self.dirs.lock().keys().cloned().collect()
     }
 
+    /// Changes the segment that begins at `base_offset` while nobody has it open.
+    pub(crate) async fn change_segment(
+        &self,
+        path: &str,
+        base_offset: Offset,
+        change: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let storage = self.raw(path);
+        let reader = storage.open(base_offset).await.expect("is there");
+        let chunks = reader.read(0..reader.len()).await.expect("reads");
+        let mut content = chunks.concat();
+        change(&mut content);
+        storage.remove(base_offset).await.expect("removes");
+        let mut writer = storage.create(base_offset, 0).await.expect("creates");
+        writer.append(&[content.into()]).await.expect("writes");
+        writer.seal().await.expect("seals");
+    }
+
     /// The storage below the counting.
     pub(crate) fn raw(&self, path: &str) -> MemoryStorage {
         self.dirs.lock().entry(path.to_owned()).or_default().clone()
