@@ -17,8 +17,11 @@ use crate::{DamagedRange, Durability};
 /// The blob it is kept in.
 pub(crate) const CHECKPOINT_NAME: &str = "checkpoint";
 
+/// What it begins with.
+pub(crate) const MAGIC: &[u8; 8] = b"comlogCP";
+
 const CHECKPOINT: Kind = Kind {
-    magic: b"comlogCP",
+    magic: MAGIC,
     format: 1,
 };
 

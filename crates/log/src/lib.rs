@@ -22,6 +22,7 @@ mod config;
 mod epoch;
 mod error;
 mod fetch;
+mod inspect;
 mod library;
 mod log;
 mod offset_index;
@@ -39,6 +40,7 @@ mod watermark;
 pub use clock::{Clock, ManualClock};
 pub use config::{Durability, LogConfig, Validation};
 pub use error::{AppendError, ErrorKind, LogError, ReadError};
+pub use inspect::{InspectError, Inspected, InspectedCheckpoint, InspectedSegment};
 pub use log::Log;
 pub use reader::LogReader;
 pub use types::{

@@ -59,6 +59,12 @@ impl OffsetIndex {
         self.entries.len()
     }
 
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Offset, u64)> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.offset, entry.position))
+    }
+
     /// Each entry as differences to the one before.
     pub(crate) fn encode(&self, base: Offset, out: &mut Encoder) {
         out.varint(self.entries.len() as u64);

@@ -179,7 +179,6 @@ impl ProducerState {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.producers.len()
     }

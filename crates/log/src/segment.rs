@@ -7,17 +7,19 @@ use bytes::Bytes;
 use comlog_record::{BatchHeader, Offset, Timestamp};
 use comlog_storage::SegmentReader;
 
-use crate::SegmentInfo;
 use crate::codec::{Decoder, Encoder, Kind, Unusable};
 use crate::offset_index::OffsetIndex;
 use crate::time_index::TimeIndex;
+use crate::{InspectedSegment, SegmentInfo};
 
 const OFFSET_INDEX: Kind = Kind {
     magic: b"comlogOX",
     format: 1,
 };
+/// What a time index begins with.
+pub(crate) const TIME_INDEX_MAGIC: &[u8; 8] = b"comlogTX";
 const TIME_INDEX: Kind = Kind {
-    magic: b"comlogTX",
+    magic: TIME_INDEX_MAGIC,
     format: 1,
 };
 
@@ -108,6 +110,26 @@ pub(crate) fn decode_time_index(segment: SegmentEnd, blob: &[u8]) -> Result<Time
     Ok(times)
 }
 
+/// An offset index and the segment it says that it describes.
+pub(crate) fn inspect_offset_index(
+    blob: &[u8],
+) -> Result<(InspectedSegment, OffsetIndex), Unusable> {
+    let mut from = Decoder::open(OFFSET_INDEX, blob)?;
+    let segment = SegmentEnd::decode(&mut from)?;
+    let index = OffsetIndex::decode(segment.base, &mut from)?;
+    from.finish()?;
+    Ok((segment.inspected(), index))
+}
+
+/// A time index and the segment it says that it describes.
+pub(crate) fn inspect_time_index(blob: &[u8]) -> Result<(InspectedSegment, TimeIndex), Unusable> {
+    let mut from = Decoder::open(TIME_INDEX, blob)?;
+    let segment = SegmentEnd::decode(&mut from)?;
+    let index = TimeIndex::decode(segment.base, &mut from)?;
+    from.finish()?;
+    Ok((segment.inspected(), index))
+}
+
 /// Which segment an index belongs to, and how much of it it covers: all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentEnd {
@@ -125,10 +147,24 @@ impl SegmentEnd {
         out
     }
 
+    fn decode(from: &mut Decoder<'_>) -> Result<SegmentEnd, Unusable> {
+        Ok(SegmentEnd {
+            base: Offset(from.i64()?),
+            end: Offset(from.i64()?),
+            len: from.u64()?,
+        })
+    }
+
+    fn inspected(self) -> InspectedSegment {
+        InspectedSegment {
+            base: self.base,
+            end: self.end,
+            len: self.len,
+        }
+    }
+
     fn check(self, from: &mut Decoder<'_>) -> Result<(), Unusable> {
-        let (base, end) = (Offset(from.i64()?), Offset(from.i64()?));
-        let len = from.u64()?;
-        if (SegmentEnd { base, end, len }) == self {
+        if SegmentEnd::decode(from)? == self {
             Ok(())
         } else {
             Err(Unusable::Invalid("describes another segment"))

@@ -66,6 +66,12 @@ impl TimeIndex {
         self.entries.len()
     }
 
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Timestamp, Offset)> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.timestamp, entry.offset))
+    }
+
     pub(crate) fn encode(&self, base: Offset, out: &mut Encoder) {
         out.i64(self.max.0);
         out.varint(self.entries.len() as u64);

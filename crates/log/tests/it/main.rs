@@ -7,4 +7,5 @@
 mod append_read;
 mod chains;
 mod idempotence;
+mod inspect;
 mod support;
