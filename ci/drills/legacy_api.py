@@ -112,7 +112,7 @@ def collect(stub, appended):
 
 def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="comlog-legacy-"))
-    server = harness.Server(folder / "data", "--segment-bytes", str(1 << 20))
+    server = harness.Server(folder / "data", "--set", "topic_defaults.segment_bytes=1MiB")
     try:
         with grpc.insecure_channel(server.address) as channel:
             stub = comlog_pb2_grpc.ComLogRpcStub(channel)

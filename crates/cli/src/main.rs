@@ -1,5 +1,6 @@
 //! The binary `comlog`: the server, its clients, and tools for its files.
 
+mod blob;
 mod commands;
 mod confirm;
 mod connect;

@@ -190,6 +190,121 @@ fn verify_lists_damage_by_offset() {
     );
 }
 
+/// A log of 40 records in segments of about 600 bytes, closed; returns the names of its segments.
+fn write_log(folder: &Path) -> Vec<String> {
+    let config = comlog_log::LogConfig {
+        segment_bytes_max: 600,
+        ..comlog_log::LogConfig::default()
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    runtime.block_on(async {
+        let options = comlog_storage::DiskOptions::default();
+        let dir = comlog_storage::DataDir::open(folder, options).expect("a new data directory");
+        let storage = dir.storage("log").expect("a new log");
+        let clock = std::sync::Arc::new(comlog_log::ManualClock::new(Timestamp(1_000)));
+        let (mut log, _) = comlog_log::Log::open(storage, config, clock)
+            .await
+            .expect("it opens");
+        for base in 0..20 {
+            let mut bytes = batch(base * 2, 2, Compression::None).into();
+            let batch =
+                comlog_record::RecordBatch::decode(&mut bytes, &Limits::DEFAULT).expect("valid");
+            let answers = log
+                .append(vec![comlog_log::AppendRequest::new(batch)])
+                .await;
+            assert!(answers[0].is_ok());
+        }
+        log.close().await.expect("it closes");
+    });
+    let names = std::fs::read_dir(folder.join("log")).expect("it is there");
+    let mut names: Vec<String> = names
+        .filter_map(|entry| {
+            entry
+                .expect("it can be listed")
+                .file_name()
+                .into_string()
+                .ok()
+        })
+        .filter(|name| name.ends_with(".log"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn verify_holds_a_closed_log_to_its_checkpoint() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let names = write_log(folder.path());
+    assert!(names.len() > 3, "{names:?}");
+    let log = folder.path().join("log");
+    let verify = || {
+        comlog(&[
+            "verify",
+            "-o",
+            "json",
+            folder.path().to_str().expect("text"),
+        ])
+    };
+    let whole = verify();
+    assert_eq!(whole.status.code(), Some(0), "{whole:?}");
+    let report = json_lines(&whole).pop().expect("one partition");
+    assert_eq!(
+        (&report["records"], &report["end_offset"]),
+        (&40.into(), &40.into())
+    );
+    assert_eq!(report["unusable"], Value::Array(Vec::new()));
+
+    // A clean log has no tear: a cut at its end is damage.
+    let last = log.join(&names[names.len() - 1]);
+    let content = std::fs::read(&last).expect("it is there");
+    let written = content
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .expect("it holds a batch");
+    std::fs::write(&last, &content[..written]).expect("it can be written");
+    assert_eq!(verify().status.code(), Some(6));
+    std::fs::write(&last, []).expect("it can be written");
+    let output = verify();
+    assert_eq!(output.status.code(), Some(6));
+    assert_eq!(damage(&output)[0].2, 40);
+    std::fs::write(&last, content).expect("it can be written");
+
+    // Indexes can be rebuilt: they are noted, and nothing is lost.
+    let index = log.join(names[0].replace(".log", ".index"));
+    let mut content = std::fs::read(&index).expect("it is there");
+    content[20] ^= 1;
+    std::fs::write(&index, content).expect("it can be written");
+    let output = verify();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = json_lines(&output).pop().expect("one partition");
+    assert_eq!(report["unusable"].as_array().map(Vec::len), Some(1));
+    let output = comlog(&["inspect", index.to_str().expect("text")]);
+    assert_eq!(output.status.code(), Some(6));
+}
+
+#[test]
+fn inspect_reads_indexes_and_checkpoints() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let names = write_log(folder.path());
+    let inspect = |name: &str| {
+        let path = folder.path().join("log").join(name);
+        let path = path.to_str().expect("text");
+        assert_eq!(comlog(&["inspect", path]).status.code(), Some(0));
+        json_lines(&comlog(&["inspect", "-o", "json", path])).remove(0)
+    };
+    let index = inspect(&names[1].replace(".log", ".index"));
+    assert_eq!(index["kind"], "offset_index");
+    assert_eq!(index["entries"][0]["offset"], index["base_offset"]);
+    let times = inspect(&names[1].replace(".log", ".timeindex"));
+    assert_eq!(times["kind"], "time_index");
+    assert_eq!(times["base_offset"], index["base_offset"]);
+    let checkpoint = inspect("checkpoint");
+    assert_eq!(
+        (&checkpoint["clean"], &checkpoint["recovery_offset"]),
+        (&true.into(), &40.into())
+    );
+}
+
 #[test]
 fn verify_decodes_every_record() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,4 +1,4 @@
-//! `comlog inspect FILE`: what a segment file holds.
+//! `comlog inspect FILE`: what a segment, an index or a checkpoint holds.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use clap::Args;
 use comlog_record::{Limits, RecordBatch};
 use serde_json::{Map, Value, json};
 
+use crate::blob;
 use crate::error::{CliError, Result};
 use crate::json::put_record;
 use crate::output::{Out, bytes};
@@ -15,18 +16,19 @@ use crate::time;
 /// Bytes of a key or value shown in text; `-o json` shows all.
 const SHOWN_BYTES_MAX: usize = 60;
 
-/// Prints the batches and records of a segment file
+/// Prints the batches and records of a segment file, or what an index or checkpoint says
 ///
-/// Only the file is read, no server is needed. Damage is shown where it stands, and the batches
-/// behind it too; the exit code is then 6.
+/// Only the file is read, no server is needed. Damage in a segment is shown where it stands, and the
+/// batches behind it too; the exit code is then 6.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   comlog inspect comlog-data/topics/ID/0/00000000000000000000.log
   comlog inspect --batches 00000000000000000000.log
+  comlog inspect 00000000000000000000.timeindex
   comlog inspect -o json 00000000000000000000.log | jq .records[].value")]
 pub(crate) struct InspectArgs {
-    /// A segment file (.log)
+    /// A segment (.log), an index (.index, .timeindex) or a checkpoint
     file: PathBuf,
     /// Only the batches, not their records
     #[arg(long)]
@@ -35,6 +37,9 @@ pub(crate) struct InspectArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs, out: &mut Out) -> Result<()> {
+    if blob::is_blob(&args.file)? {
+        return blob::print(&args.file, out);
+    }
     let name = args.file.display();
     let mut scan =
         SegmentScan::open(&args.file).map_err(|error| CliError::file(name.to_string(), &error))?;

@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use comlog_log::{Inspected, InspectedCheckpoint};
 use comlog_record::{Offset, OffsetRange, RecordBatch};
 use comlog_storage::parse_segment_name;
 use serde_json::json;
 
+use crate::blob;
 use crate::error::{CliError, Result};
 use crate::output::{self, Out};
 use crate::scan::{FILE_LIMITS, Found, SegmentScan};
@@ -42,6 +44,8 @@ struct Partition {
     /// Bytes behind the last batch of the last segment that a start would cut.
     torn_bytes: u64,
     damage: Vec<Damage>,
+    /// Indexes and checkpoints that cannot be used, and why; a start rebuilds them.
+    unusable: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -53,6 +57,20 @@ struct Damage {
     start: Offset,
     end: Option<Offset>,
     reason: String,
+}
+
+impl Damage {
+    /// Offsets for which there are no bytes.
+    fn nothing(file: &Path, start: Offset, end: Offset, reason: &str) -> Damage {
+        Damage {
+            file: file.to_path_buf(),
+            position: 0,
+            bytes: 0,
+            start,
+            end: Some(end),
+            reason: reason.to_owned(),
+        }
+    }
 }
 
 /// Runs the command.
@@ -71,7 +89,7 @@ pub(crate) fn run(args: &VerifyArgs, out: &mut Out) -> Result<()> {
     for folder in &folders {
         let partition = check_partition(folder)?;
         damaged += partition.damage.len();
-        print_damage(&partition, out)?;
+        print_findings(&partition, out)?;
         if out.is_json() {
             print_json(folder, &partition, out)?;
         } else {
@@ -128,16 +146,35 @@ fn segment_base(path: &Path) -> Option<Offset> {
 
 fn check_partition(folder: &Path) -> Result<Partition> {
     let error = |error| CliError::file(folder.display(), &error);
+    let mut partition = Partition::default();
+    let mut checkpoint = None;
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(error)? {
         let path = entry.map_err(error)?.path();
-        files.extend(segment_base(&path).map(|base| (base, path)));
+        if let Some(base) = segment_base(&path) {
+            files.push((base, path));
+        } else if path.is_file() && blob::is_blob(&path)? {
+            match blob::read(&path) {
+                Ok(Inspected::Checkpoint(found)) => checkpoint = Some(found),
+                Ok(_) => {}
+                Err(error) => partition.unusable.push(error.to_string()),
+            }
+        }
     }
     files.sort();
-    let mut partition = Partition::default();
-    let mut next = files.first().map_or(Offset::ZERO, |(base, _)| *base);
-    let start = next;
-    let last = files.len().saturating_sub(1);
+    check_segments(&mut partition, &files, checkpoint.as_deref())?;
+    Ok(partition)
+}
+
+fn check_segments(
+    partition: &mut Partition,
+    files: &[(Offset, PathBuf)],
+    checkpoint: Option<&InspectedCheckpoint>,
+) -> Result<()> {
+    let Some((start, _)) = files.first() else {
+        return Ok(());
+    };
+    let mut next = *start;
     for (index, (base, file)) in files.iter().enumerate() {
         if *base != next {
             let reason = if *base > next {
@@ -145,19 +182,34 @@ fn check_partition(folder: &Path) -> Result<Partition> {
             } else {
                 "the segment overlaps the one before"
             };
-            partition.damage.push(Damage {
-                file: file.clone(),
-                position: 0,
-                bytes: 0,
-                start: next.min(*base),
-                end: Some(next.max(*base)),
-                reason: reason.to_owned(),
-            });
+            let (start, end) = (next.min(*base), next.max(*base));
+            partition
+                .damage
+                .push(Damage::nothing(file, start, end, reason));
         }
-        next = check_segment(&mut partition, file, *base, index == last)?;
+        let durable = durable_bytes(*base, index + 1 == files.len(), checkpoint);
+        next = check_segment(partition, file, *base, durable)?;
     }
-    partition.offsets = Some(OffsetRange::new(start, next));
-    Ok(partition)
+    let last = &files[files.len() - 1].1;
+    let promised = checkpoint.map_or(Offset::ZERO, |checkpoint| checkpoint.recovery_offset);
+    if next < promised && partition.damage.is_empty() {
+        let reason = "the log ends before its checkpoint";
+        partition
+            .damage
+            .push(Damage::nothing(last, next, promised, reason));
+    }
+    partition.offsets = Some(OffsetRange::new(*start, next));
+    Ok(())
+}
+
+/// Bytes of a segment that no crash can have torn: only behind them does a start cut.
+fn durable_bytes(base: Offset, is_last: bool, checkpoint: Option<&InspectedCheckpoint>) -> u64 {
+    match checkpoint {
+        _ if !is_last => u64::MAX,
+        Some(checkpoint) if checkpoint.clean => u64::MAX,
+        Some(checkpoint) if checkpoint.recovery_segment == base => checkpoint.recovery_position,
+        _ => 0,
+    }
 }
 
 /// Checks one segment and returns the offset behind its last batch.
@@ -165,7 +217,7 @@ fn check_segment(
     partition: &mut Partition,
     file: &Path,
     base: Offset,
-    is_last: bool,
+    durable_bytes: u64,
 ) -> Result<Offset> {
     let error = |error| CliError::file(file.display(), &error);
     let mut scan = SegmentScan::open(file).map_err(error)?;
@@ -187,7 +239,7 @@ fn check_segment(
     check.partition.segments += 1;
     match check.unread {
         // Nothing valid follows at the end of the log: the tear of a crash, cut at the next start.
-        Some(tear) if is_last => check.partition.torn_bytes = tear.bytes,
+        Some(tear) if tear.position >= durable_bytes => check.partition.torn_bytes = tear.bytes,
         other => check.partition.damage.extend(other),
     }
     Ok(check.next)
@@ -251,7 +303,7 @@ impl SegmentCheck<'_> {
     }
 }
 
-fn print_damage(partition: &Partition, out: &mut Out) -> Result<()> {
+fn print_findings(partition: &Partition, out: &mut Out) -> Result<()> {
     for damage in &partition.damage {
         let end = damage.end.map(|end| end.0);
         if out.is_json() {
@@ -273,6 +325,11 @@ fn print_damage(partition: &Partition, out: &mut Out) -> Result<()> {
             ))?;
         }
     }
+    if !out.is_json() {
+        for reason in &partition.unusable {
+            out.line(format_args!("note {reason}; the next start rebuilds it"))?;
+        }
+    }
     Ok(())
 }
 
@@ -287,6 +344,7 @@ fn print_json(folder: &Path, partition: &Partition, out: &mut Out) -> Result<()>
         "start_offset": partition.offsets.map(|offsets| offsets.start.0),
         "end_offset": partition.offsets.map(|offsets| offsets.end.0),
         "torn_bytes": partition.torn_bytes,
+        "unusable": partition.unusable,
         "damaged": partition.damage.len(),
     }))
 }
