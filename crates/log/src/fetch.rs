@@ -128,7 +128,7 @@ impl Fetch<'_> {
         }
         let ahead = near.saturating_add(self.max_bytes).min(limit);
         let window = self.source.window(start.position..ahead)?;
-        let Some((first, header)) = self.first_batch(&window, start)? else {
+        let Some((first, header)) = self.first_batch(&window, start, near)? else {
             return Ok(None);
         };
         let end = self.last_batch(&window, first, &header)?;
@@ -165,15 +165,19 @@ impl Fetch<'_> {
         }
     }
 
-    /// Walks to the first batch that ends behind `from`.
+    /// Walks to the first batch that ends behind `from`. A batch starts at `near`, too.
     fn first_batch(
         &self,
         window: &Window,
         start: IndexEntry,
+        near: u64,
     ) -> Result<Option<(u64, BatchHeader)>, Stop> {
         let mut at = start;
         while at.position < self.place.limit.position {
             let header = self.header(window, at)?;
+            if at.position < near && behind(at, &header).position > near {
+                return Err(contradiction("batch reaches into the next one"));
+            }
             if header.next_offset() > self.from {
                 return Ok(Some((at.position, header)));
             }
@@ -217,36 +221,47 @@ impl Fetch<'_> {
         }
     }
 
-    /// The header of the batch at `at`; its end is inside the limit.
+    /// The header of the batch at `at`; it ends inside the limit, and its offsets fit between
+    /// the batches around it.
     fn header(&self, window: &Window, at: IndexEntry) -> Result<BatchHeader, Stop> {
-        let limit = self.place.limit.position;
-        let header_end = at.position + BATCH_HEADER_LEN as u64;
-        if header_end > limit {
-            return Err(Stop::Contradiction(
-                "segment ends inside a batch header".to_owned(),
-            ));
+        let header = self.plain_header(window, at.position)?;
+        let end = behind(at, &header);
+        let limit = self.place.limit;
+        if end.position > limit.position {
+            return Err(contradiction("batch is longer than its segment"));
         }
-        let header = if header_end <= window.range.end {
-            window.header(at.position)
+        // No checksum covers the base offset, so a gap must agree with what follows.
+        let gap = header.base_offset > at.offset;
+        let bound = if gap && end.position < limit.position {
+            self.plain_header(window, end.position)?.base_offset
         } else {
-            self.source
-                .window(at.position..header_end)?
-                .header(at.position)
+            limit.offset
         };
-        let header = header.map_err(|error| Stop::Contradiction(error.to_string()))?;
-        if header.base_offset < at.offset {
+        if header.base_offset < at.offset || end.offset > bound {
             let (found, expected) = (header.base_offset, at.offset);
             return Err(Stop::Contradiction(format!(
                 "base offset {found} where {expected} belongs"
             )));
         }
-        if at.position + header.total_len() as u64 > limit {
-            return Err(Stop::Contradiction(
-                "batch is longer than its segment".to_owned(),
-            ));
-        }
         Ok(header)
     }
+
+    fn plain_header(&self, window: &Window, position: u64) -> Result<BatchHeader, Stop> {
+        let end = position + BATCH_HEADER_LEN as u64;
+        if end > self.place.limit.position {
+            return Err(contradiction("segment ends inside a batch header"));
+        }
+        let header = if end <= window.range.end {
+            window.header(position)
+        } else {
+            self.source.window(position..end)?.header(position)
+        };
+        header.map_err(|error| Stop::Contradiction(error.to_string()))
+    }
+}
+
+fn contradiction(what: &str) -> Stop {
+    Stop::Contradiction(what.to_owned())
 }
 
 fn behind(at: IndexEntry, header: &BatchHeader) -> IndexEntry {

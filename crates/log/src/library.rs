@@ -198,7 +198,11 @@ async fn scan_segment(
         position: 0,
         offset: base,
     };
-    let mut scanner = Scanner::new(&*resident.reader, Offsets::Rising, start, limit.position);
+    let end = Valid {
+        position: limit.position,
+        offset: limit.offset,
+    };
+    let mut scanner = Scanner::new(&*resident.reader, Offsets::Rising, start, end);
     let mut indexes = Indexes::default();
     let mut damaged = Vec::new();
     loop {
@@ -212,7 +216,7 @@ async fn scan_segment(
             Step::Damage(reason) => reason,
         };
         let at = scanner.at();
-        let next = scanner.resync(at.position + 1, limit.offset).await?;
+        let next = scanner.resync(at.position + 1).await?;
         let end = next.unwrap_or(Valid {
             position: limit.position.max(at.position),
             offset: limit.offset,

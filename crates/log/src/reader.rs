@@ -84,7 +84,7 @@ impl LogReader {
                 Ok(resident) => resident,
                 Err(error) => {
                     self.check_visible(from)?;
-                    return Err(error);
+                    return Err(lost_segment(error, from, &place));
                 }
             };
             match self.fetch(&resident, &place, from, max_bytes).await? {
@@ -284,6 +284,19 @@ fn nothing_at(offset: Offset) -> Fetched {
         chunks: Vec::new(),
         offsets: OffsetRange::new(offset, offset),
         len: 0,
+    }
+}
+
+/// A segment that is part of the log and not in the storage is lost.
+fn lost_segment(error: ReadError, from: Offset, place: &Place) -> ReadError {
+    match &error {
+        ReadError::Storage(source) if matches!(**source, StorageError::NotFound { .. }) => {
+            ReadError::Corrupt {
+                offsets: OffsetRange::new(from, place.limit.offset),
+                reason: error.to_string(),
+            }
+        }
+        _ => error,
     }
 }
 

@@ -164,6 +164,7 @@ struct Recovery<'a> {
 impl Recovery<'_> {
     async fn run(&mut self, listed: &[SegmentMeta]) -> Result<Tail, StorageError> {
         let point = self.state.point;
+        self.check_head(listed.first());
         let older = listed.partition_point(|segment| segment.base_offset < point.segment);
         for (at, segment) in listed[..older].iter().enumerate() {
             let next = listed.get(at + 1).map(|next| next.base_offset);
@@ -209,6 +210,20 @@ impl Recovery<'_> {
         }));
     }
 
+    /// Segments between the log start and the first one there is may be gone.
+    fn check_head(&mut self, first: Option<&SegmentMeta>) {
+        let point = self.state.point.segment;
+        let first = first.map_or(point, |first| first.base_offset.min(point));
+        if first > self.state.start {
+            self.damage(DamagedRange {
+                offsets: OffsetRange::new(self.state.start, first),
+                segment: self.state.start,
+                positions: 0..0,
+                reason: "segments are missing".to_owned(),
+            });
+        }
+    }
+
     /// The segment that the recovery point lies in may be gone altogether.
     fn check_point_segment(&mut self, first: Option<&SegmentMeta>, point: RecoveryPoint) {
         if first.is_some_and(|first| first.base_offset == point.segment) {
@@ -243,7 +258,11 @@ impl Recovery<'_> {
             position: 0,
             offset: segment.base_offset,
         };
-        let mut scanner = Scanner::new(&*reader, Offsets::Rising, start, segment.len);
+        let lost = Valid {
+            position: segment.len,
+            offset: end,
+        };
+        let mut scanner = Scanner::new(&*reader, Offsets::Rising, start, lost);
         while let Step::Batch { .. } = scanner.step().await? {}
         self.report.scanned_bytes += scanner.bytes_read;
         let at = scanner.at();
@@ -265,9 +284,8 @@ impl Recovery<'_> {
         next_base: Offset,
     ) -> Result<(), StorageError> {
         let reader = self.storage.open(segment.base_offset).await?;
-        let len = segment.len;
-        let mut scanner = self.scanner(&*reader, Offsets::Rising, len);
-        let mut len = scanner.end();
+        let mut scanner = self.scanner(&*reader, Offsets::Rising, next_base);
+        let mut len = scanner.end().position;
         loop {
             match self.next_step(&mut scanner).await? {
                 Step::Batch { .. } => {}
@@ -278,7 +296,7 @@ impl Recovery<'_> {
                         len = at.position;
                         break;
                     }
-                    if !self.fence(&mut scanner, next_base, reason).await? {
+                    if !self.fence(&mut scanner, reason).await? {
                         break;
                     }
                 }
@@ -294,8 +312,9 @@ impl Recovery<'_> {
                 reason: "records are missing at the end of the segment".to_owned(),
             });
         }
+        drop(scanner);
+        drop(reader);
         if len < segment.len {
-            drop(reader);
             let writer = self.storage.reopen(segment.base_offset, len, len).await?;
             writer.seal().await?;
         }
@@ -324,7 +343,7 @@ impl Recovery<'_> {
     /// The last segment: a torn tail is left behind the point, other damage is fenced.
     async fn recover_tail(&mut self, segment: SegmentMeta) -> Result<(), StorageError> {
         let reader = self.storage.open(segment.base_offset).await?;
-        let mut scanner = self.scanner(&*reader, Offsets::Contiguous, segment.len);
+        let mut scanner = self.scanner(&*reader, Offsets::Contiguous, Offset(i64::MAX));
         loop {
             match self.next_step(&mut scanner).await? {
                 Step::Batch { .. } => {}
@@ -342,7 +361,7 @@ impl Recovery<'_> {
                         });
                         break;
                     }
-                    if !self.fence(&mut scanner, Offset(i64::MAX), reason).await? {
+                    if !self.fence(&mut scanner, reason).await? {
                         break;
                     }
                 }
@@ -363,22 +382,18 @@ impl Recovery<'_> {
             .at()
             .position
             .saturating_add(self.state.group_bytes_max);
-        Ok(scanner.resync(beyond, Offset(i64::MAX)).await?.is_none())
+        Ok(scanner.resync(beyond).await?.is_none())
     }
 
     /// Notes damage up to the next valid batch and goes on there; false when there is none.
     async fn fence(
         &mut self,
         scanner: &mut Scanner<'_>,
-        offset_max: Offset,
         reason: String,
     ) -> Result<bool, StorageError> {
         let at = scanner.at();
-        let next = scanner.resync(at.position + 1, offset_max).await?;
-        let end = next.unwrap_or(Valid {
-            position: scanner.end(),
-            offset: offset_max,
-        });
+        let next = scanner.resync(at.position + 1).await?;
+        let end = next.unwrap_or(scanner.end());
         self.damage(DamagedRange {
             offsets: OffsetRange::new(at.offset, end.offset),
             segment: self.state.point.segment,
@@ -391,11 +406,20 @@ impl Recovery<'_> {
         Ok(next.is_some())
     }
 
-    fn scanner<'r>(&self, reader: &'r dyn SegmentReader, kind: Offsets, end: u64) -> Scanner<'r> {
+    fn scanner<'r>(
+        &self,
+        reader: &'r dyn SegmentReader,
+        kind: Offsets,
+        offset_max: Offset,
+    ) -> Scanner<'r> {
         let point = self.state.point;
         let from = Valid {
             position: point.position,
             offset: point.offset,
+        };
+        let end = Valid {
+            position: u64::MAX,
+            offset: offset_max,
         };
         Scanner::new(reader, kind, from, end)
     }

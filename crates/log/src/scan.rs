@@ -18,7 +18,8 @@ const MAGIC_AT: u64 = 16;
 pub(crate) enum Offsets {
     /// Each batch starts where the one before ended: as written.
     Contiguous,
-    /// Offsets rise, with gaps: after compaction.
+    /// Offsets rise, with gaps: after compaction. A batch behind a gap must agree with what
+    /// follows it, since no checksum covers its base offset.
     Rising,
 }
 
@@ -51,8 +52,9 @@ enum Missing {
 pub(crate) struct Scanner<'a> {
     reader: &'a dyn SegmentReader,
     kind: Offsets,
-    /// Where the scan ends.
+    /// Where the scan ends: position, and the offset that no batch reaches beyond.
     end: u64,
+    offset_max: Offset,
     position: u64,
     /// The offset that the batch at `position` should have.
     expected: Offset,
@@ -63,17 +65,18 @@ pub(crate) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Scans `reader` from `from` up to position `end` (cut to what is there).
+    /// Scans `reader` from `from` up to `end` (its position cut to what is there).
     pub(crate) fn new(
         reader: &'a dyn SegmentReader,
         kind: Offsets,
         from: Valid,
-        end: u64,
+        end: Valid,
     ) -> Scanner<'a> {
         Scanner {
             reader,
             kind,
-            end: end.min(reader.len()),
+            end: end.position.min(reader.len()),
+            offset_max: end.offset,
             position: from.position,
             expected: from.offset,
             window: Bytes::new(),
@@ -90,8 +93,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    pub(crate) fn end(&self) -> u64 {
-        self.end
+    /// Where the scan ends.
+    pub(crate) fn end(&self) -> Valid {
+        Valid {
+            position: self.end,
+            offset: self.offset_max,
+        }
     }
 
     /// Goes on at `at`.
@@ -117,13 +124,9 @@ impl<'a> Scanner<'a> {
     }
 
     /// The first valid batch behind the damage at the scanner's position, starting at or behind
-    /// `from`, with a base offset from the one expected up to `offset_max` (exclusive).
-    pub(crate) async fn resync(
-        &mut self,
-        from: u64,
-        offset_max: Offset,
-    ) -> Result<Option<Valid>, StorageError> {
-        if let Some(next) = self.structural_next(offset_max).await?
+    /// `from`, with offsets between the one expected and the end.
+    pub(crate) async fn resync(&mut self, from: u64) -> Result<Option<Valid>, StorageError> {
+        if let Some(next) = self.structural_next().await?
             && next.position >= from
         {
             return Ok(Some(next));
@@ -133,7 +136,7 @@ impl<'a> Scanner<'a> {
             let Some(candidate) = self.next_magic(position).await? else {
                 return Ok(None);
             };
-            if let Some(valid) = self.valid_at(candidate, offset_max).await? {
+            if let Some(valid) = self.valid_at(candidate).await? {
                 return Ok(Some(valid));
             }
             position = candidate + 1;
@@ -143,34 +146,27 @@ impl<'a> Scanner<'a> {
 
     /// The batch that the damaged one's own length leads to. When only its body is damaged this
     /// is the way on; looking for a batch byte by byte could find one inside a record.
-    async fn structural_next(&mut self, offset_max: Offset) -> Result<Option<Valid>, StorageError> {
+    async fn structural_next(&mut self) -> Result<Option<Valid>, StorageError> {
         let header = match self.header(self.position).await {
             Ok(Ok(header)) if header.base_offset == self.expected => header,
             Ok(_) | Err(Missing::Unreadable) => return Ok(None),
             Err(Missing::Storage(error)) => return Err(error),
         };
         let next = self.position + header.total_len() as u64;
-        match self.valid_at(next, offset_max).await? {
+        match self.valid_at(next).await? {
             Some(valid) if valid.offset >= header.next_offset() => Ok(Some(valid)),
             _ => Ok(None),
         }
     }
 
-    async fn valid_at(
-        &mut self,
-        position: u64,
-        offset_max: Offset,
-    ) -> Result<Option<Valid>, StorageError> {
+    async fn valid_at(&mut self, position: u64) -> Result<Option<Valid>, StorageError> {
         let checked = self
             .check_batch(position, self.expected, Offsets::Rising)
             .await?;
-        Ok(checked
-            .ok()
-            .filter(|header| header.next_offset() <= offset_max)
-            .map(|header| Valid {
-                position,
-                offset: header.base_offset,
-            }))
+        Ok(checked.ok().map(|header| Valid {
+            position,
+            offset: header.base_offset,
+        }))
     }
 
     /// Behind the last byte from `from` on that is not zero; `from` when all are.
@@ -227,17 +223,18 @@ impl<'a> Scanner<'a> {
             Ok(Err(reason)) => return Ok(Err(reason)),
             Err(missing) => return missing.told(),
         };
+        let end = position + header.total_len() as u64;
+        if end > self.end {
+            return Ok(Err("batch is longer than its segment".to_owned()));
+        }
         let continues = match kind {
-            Offsets::Contiguous => header.base_offset == expected,
-            Offsets::Rising => header.base_offset >= expected,
+            _ if header.base_offset == expected => header.next_offset() <= self.offset_max,
+            Offsets::Contiguous => false,
+            Offsets::Rising => header.base_offset > expected && self.agrees(&header, end).await?,
         };
         if !continues {
             let found = header.base_offset;
             return Ok(Err(format!("base offset {found} where {expected} belongs")));
-        }
-        let end = position + header.total_len() as u64;
-        if end > self.end {
-            return Ok(Err("batch is longer than its segment".to_owned()));
         }
         match self
             .crc(&header, position + BATCH_HEADER_LEN as u64..end)
@@ -247,6 +244,16 @@ impl<'a> Scanner<'a> {
             Ok(_) => Ok(Err("checksum mismatch".to_owned())),
             Err(missing) => missing.told(),
         }
+    }
+
+    /// Whether what follows at `end` leaves room for the offsets of `header`.
+    async fn agrees(&mut self, header: &BatchHeader, end: u64) -> Result<bool, StorageError> {
+        let bound = match self.header(end).await {
+            Ok(Ok(next)) if next.base_offset <= self.offset_max => next.base_offset,
+            Ok(_) | Err(Missing::Unreadable) => self.offset_max,
+            Err(Missing::Storage(error)) => return Err(error),
+        };
+        Ok(header.next_offset() <= bound)
     }
 
     async fn header(&mut self, position: u64) -> Result<Result<BatchHeader, String>, Missing> {

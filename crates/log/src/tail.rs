@@ -115,6 +115,9 @@ impl Log {
         if self.durable == end {
             return Ok(());
         }
+        if let Some(failure) = &self.failure {
+            return Err(Arc::clone(failure));
+        }
         let Some(writer) = self.writer.as_mut() else {
             return Ok(());
         };
@@ -292,31 +295,20 @@ impl Log {
         self.sync_written().await.map_err(LogError::Storage)?;
         let segments = self.watermark.segments();
         let at = segments.partition_point(|segment| segment.base <= end);
-        let kept = &segments[..at.max(1)];
-        let removed = &segments[at.max(1)..];
-        let Some(last) = kept.last() else {
+        let Some((last, older)) = segments[..at].split_last() else {
             return Ok(positions.end);
         };
         let (cut, indexes) = self.cut_at(last, end).await?;
-        self.lower_state(last, cut, indexes).await?;
-        let writer = self.cut_files(removed).await;
-        let writer = writer.map_err(|error| LogError::Storage(self.fail(error)))?;
-        let indexes = read_lock(&self.active.indexes).clone();
-        self.active = Resident::new(writer.reader(), indexes);
-        self.writer = Some(writer);
-        let mut segments = kept.to_vec();
-        segments.pop();
-        segments.push(Arc::new(Segment::active(
-            self.state.point.segment,
-            Arc::clone(&self.active),
-        )));
-        self.watermark
-            .publish(|view| view.segments = Arc::new(segments));
-        Ok(cut.offset)
+        match self.cut_behind(older, last, &segments[at..], indexes).await {
+            Ok(()) => Ok(cut.offset),
+            Err(error) => Err(LogError::Storage(self.fail(StorageError::Failed {
+                what: format!("truncate: {error}"),
+            }))),
+        }
     }
 
-    /// The last batch boundary of `segment` at or below `end`, and the indexes up to it. Moves
-    /// the producers' state back to it.
+    /// Moves the state back to the last batch boundary of `segment` at or below `end`; returns it,
+    /// and the indexes up to it.
     async fn cut_at(
         &mut self,
         segment: &Arc<Segment>,
@@ -327,8 +319,12 @@ impl Log {
             position: 0,
             offset: segment.base,
         };
+        let written = Valid {
+            position: u64::MAX,
+            offset: segment.end().map_or(self.state.point.offset, |at| at.end),
+        };
         let damaged = self.watermark.damaged();
-        let mut scanner = Scanner::new(&*resident.reader, Offsets::Rising, start, u64::MAX);
+        let mut scanner = Scanner::new(&*resident.reader, Offsets::Rising, start, written);
         let mut cut = start;
         let mut batches = Vec::new();
         loop {
@@ -360,35 +356,53 @@ impl Log {
         self.state
             .producers
             .rewind(cut.offset, &batches, self.clock.now());
-        Ok((cut, indexes))
-    }
-
-    /// Notes the lower end: first for readers, then durably, so that a crash finds either log.
-    async fn lower_state(
-        &mut self,
-        last: &Arc<Segment>,
-        cut: Valid,
-        indexes: Indexes,
-    ) -> Result<(), LogError> {
+        self.state.epochs.truncate(cut.offset);
         self.state.point = RecoveryPoint {
-            segment: last.base,
+            segment: segment.base,
             position: cut.position,
             offset: cut.offset,
         };
-        self.state.epochs.truncate(cut.offset);
         self.durable = cut.offset;
         self.next_offset = cut.offset;
-        let limit = self.state.point;
-        // Readers of the old view keep their reader of the old file.
+        Ok((cut, indexes))
+    }
+
+    /// Notes the lower end, first for readers, then durably, so that a crash finds either log;
+    /// then cuts.
+    async fn cut_behind(
+        &mut self,
+        older: &[Arc<Segment>],
+        last: &Arc<Segment>,
+        removed: &[Arc<Segment>],
+        indexes: Indexes,
+    ) -> Result<(), LogError> {
         let resident = self.library.resident(last).await?;
-        self.active = Resident::new(Arc::clone(&resident.reader), indexes);
+        self.show_shortened(older, Resident::new(Arc::clone(&resident.reader), indexes));
+        self.write_checkpoint(false).await?;
+        let writer = self.cut_files(removed).await?;
+        let indexes = read_lock(&self.active.indexes).clone();
+        self.show_shortened(older, Resident::new(writer.reader(), indexes));
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    fn show_shortened(&mut self, older: &[Arc<Segment>], active: Arc<Resident>) {
+        self.active = active;
+        let point = self.state.point;
+        let last = Segment::active(point.segment, Arc::clone(&self.active));
+        let mut segments = older.to_vec();
+        segments.push(Arc::new(last));
+        let durable = self.durable;
         self.watermark.publish(|view| {
             let positions = &mut view.positions;
-            positions.high_watermark = positions.high_watermark.min(limit.offset);
-            Arc::make_mut(&mut view.damaged).retain(|range| range.offsets.end <= limit.offset);
+            positions.high_watermark = point.offset;
+            positions.durable = durable;
+            positions.end = point.offset;
+            view.visible_position = point.position;
+            view.segments = Arc::new(segments);
+            Arc::make_mut(&mut view.damaged).retain(|range| range.offsets.end <= point.offset);
         });
         self.publish();
-        self.write_checkpoint(false).await
     }
 
     /// Removes the segments behind the cut, the last one first, and cuts the one it lies in.

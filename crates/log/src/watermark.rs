@@ -58,6 +58,13 @@ impl View {
                 log: visible,
             });
         }
+        if let Some(range) = self
+            .damaged
+            .iter()
+            .find(|range| range.offsets.contains(from))
+        {
+            return Err(corrupt(range));
+        }
         let above = match self.segments.last() {
             Some(last) if last.base <= from => self.segments.len(),
             _ => self.segments.partition_point(|at| at.base <= from),
@@ -72,7 +79,7 @@ impl View {
         if self.damaged.is_empty() {
             return Ok(Some(place));
         }
-        self.between_damage(place, from).map(Some)
+        Ok(Some(self.between_damage(place, from)))
     }
 
     /// All that may be read of `segment`, damage not regarded.
@@ -94,11 +101,8 @@ impl View {
         }
     }
 
-    fn between_damage(&self, mut place: Place, from: Offset) -> Result<Place, ReadError> {
+    fn between_damage(&self, mut place: Place, from: Offset) -> Place {
         for range in self.damaged.iter() {
-            if range.offsets.contains(from) {
-                return Err(corrupt(range));
-            }
             if range.segment != place.segment.base {
                 continue;
             }
@@ -115,7 +119,7 @@ impl View {
                 break;
             }
         }
-        Ok(place)
+        place
     }
 }
 

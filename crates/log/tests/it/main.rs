@@ -6,6 +6,10 @@
 
 mod append_read;
 mod chains;
+mod damage;
+mod faults;
 mod idempotence;
 mod inspect;
+mod recovery;
 mod support;
+mod tail;

@@ -146,3 +146,60 @@ pub(crate) async fn append_numbers(log: &mut Log, end: i64, per_batch: i64) {
         append(log, batch(&values)).await;
     }
 }
+
+/// A segment's bytes, allocated zeros included.
+pub(crate) async fn content(storage: &Arc<dyn Storage>, base: i64) -> Vec<u8> {
+    let reader = storage.open(Offset(base)).await.unwrap();
+    reader.read(0..reader.len()).await.unwrap().concat()
+}
+
+/// The base offset of the last segment.
+pub(crate) async fn last_base(storage: &Arc<dyn Storage>) -> i64 {
+    storage.list().await.unwrap().last().unwrap().base_offset.0
+}
+
+/// A copy of `storage` in which the segment at `base` holds `content`.
+pub(crate) async fn with_content(
+    storage: &Arc<dyn Storage>,
+    base: i64,
+    content: &[u8],
+) -> Arc<dyn Storage> {
+    let copy = memory();
+    for segment in storage.list().await.unwrap() {
+        let bytes = if segment.base_offset.0 == base {
+            content.to_vec()
+        } else {
+            self::content(storage, segment.base_offset.0).await
+        };
+        let mut writer = copy.create(segment.base_offset, 0).await.unwrap();
+        writer.append(&[bytes.into()]).await.unwrap();
+    }
+    for name in storage.list_blobs().await.unwrap() {
+        let blob = storage.read_blob(&name).await.unwrap().unwrap();
+        copy.write_blob(&name, blob).await.unwrap();
+    }
+    copy
+}
+
+/// Where each batch of a segment starts, and where the last one ends.
+pub(crate) fn boundaries(content: &[u8]) -> Vec<usize> {
+    let mut at = vec![0];
+    let mut batches = BatchStream::new([bytes::Bytes::copy_from_slice(content)]);
+    while let Ok(Some(_)) = batches.next_batch(&Limits::DEFAULT) {
+        at.push(content.len() - batches.len());
+    }
+    at
+}
+
+/// Limits so small that a group is about one batch.
+pub(crate) fn small_groups() -> LogConfig {
+    LogConfig {
+        group_bytes_max: 1,
+        limits: Limits {
+            batch_bytes_max: 200,
+            ..Limits::DEFAULT
+        },
+        index_interval_bytes: 100,
+        ..LogConfig::default()
+    }
+}
