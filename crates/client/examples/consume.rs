@@ -15,12 +15,16 @@ async fn main() -> comlog_client::Result<()> {
     let server = arguments.next();
     let server = server.unwrap_or_else(|| "http://127.0.0.1:50052".to_owned());
     let topic = arguments.next().unwrap_or_else(|| "greetings".to_owned());
+    run(&server, &topic).await
+}
+
+pub(crate) async fn run(server: &str, topic: &str) -> comlog_client::Result<()> {
     let client = Client::new(ClientConfig::new(server))?;
     let config = ConsumerConfig::new()
         .group("example")
         .offset_reset(OffsetReset::Earliest);
     let mut consumer = Consumer::new(&client, config)?;
-    consumer.subscribe([topic.as_str()]);
+    consumer.subscribe([topic]);
 
     loop {
         let batches = match consumer.poll(Duration::from_secs(1)).await {
@@ -33,7 +37,7 @@ async fn main() -> comlog_client::Result<()> {
                 reason,
             }) => {
                 eprintln!("{topic} {partition} lost {offsets}: {reason}");
-                consumer.seek(&topic, partition, StartAt::Offset(offsets.end))?;
+                consumer.seek(topic, partition, StartAt::Offset(offsets.end))?;
                 continue;
             }
             Err(error) => return Err(error),
