@@ -9,7 +9,7 @@ use comlog_client::ErrorKind;
 pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
 
 /// What to do when there is no server.
-pub(crate) const START_HELP: &str =
+const START_HELP: &str =
     "start one with `comlog serve`, or name another with --server URL or COMLOG_SERVER";
 
 /// Why a command failed; the message says what to do where there is something to do.

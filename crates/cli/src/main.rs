@@ -24,7 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::commands::{
     bench, completions, consume, group, inspect, offsets, produce, topic, verify,
 };
-use crate::connect::{Connection, ServerArgs};
+use crate::connect::ServerArgs;
 use crate::error::{CliError, Result};
 use crate::output::{Out, OutputFormat};
 
@@ -79,7 +79,7 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<()> {
     let mut out = Out::new(cli.output);
-    let connect = || Connection::new(&cli.server);
+    let connect = || cli.server.client();
     match cli.command {
         Command::Produce(args) => produce::run(&args, &cli.server, &mut out).await,
         Command::Consume(args) => consume::run(&args, &cli.server, &mut out).await,

@@ -1,5 +1,8 @@
 //! Places in a partition as people name them.
 
+use comlog_client::StartAt;
+use comlog_record::{Offset, Timestamp};
+
 use crate::time;
 
 /// `earliest`, `latest`, an offset, or `@TIME`.
@@ -34,6 +37,18 @@ impl Position {
                 "use earliest, latest, an offset from 0, or @TIME (@2026-11-23T10:15:00Z, @-15m)"
                     .to_owned()
             })
+    }
+}
+
+impl Position {
+    /// The client's word for it.
+    pub(crate) fn start(self) -> StartAt {
+        match self {
+            Position::Earliest => StartAt::Earliest,
+            Position::Latest => StartAt::Latest,
+            Position::Offset(offset) => StartAt::Offset(Offset(offset)),
+            Position::Time(ms) => StartAt::Timestamp(Timestamp(ms)),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use comlog_client::{FetchedBatch, Producer, ProducerRecord};
+use comlog_client::{Client, FetchedBatch, Producer, ProducerRecord};
 use comlog_proto::v1;
 use comlog_record::Offset;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::commands::offsets;
 use crate::commands::produce::{BatchingArgs, Codec};
 use crate::commands::topic::Durability;
-use crate::connect::{Connection, ServerArgs};
+use crate::connect::ServerArgs;
 use crate::error::{CliError, Result};
 use crate::output::Out;
 use crate::position::Position;
@@ -133,21 +133,16 @@ impl Measured {
 
 /// Runs the command.
 pub(crate) async fn run(args: &BenchArgs, server: &ServerArgs, out: &mut Out) -> Result<()> {
-    let connection = Connection::new(server)?;
+    let client = server.client()?;
     let bench = Bench {
         args,
         server,
         topic: format!("bench-{}-{}", std::process::id(), time::now_ms()),
         noise: noise(NOISE_BYTES.max(args.record_bytes as usize)),
     };
-    bench.create_topic(&connection).await?;
-    let measured = bench.measure(&connection).await;
-    let request = v1::DeleteTopicRequest {
-        name: bench.topic.clone(),
-    };
-    let deleted = connection
-        .call(connection.topics().delete_topic(request))
-        .await;
+    bench.create_topic(&client).await?;
+    let measured = bench.measure(&client).await;
+    let deleted = client.delete_topic(&bench.topic).await;
     let measured = measured?;
     deleted?;
     if out.is_json() {
@@ -181,25 +176,19 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    async fn create_topic(&self, connection: &Connection) -> Result<()> {
+    async fn create_topic(&self, client: &Client) -> Result<()> {
         let config = v1::TopicConfig {
             durability: self.args.durability.to_proto() as i32,
             ..v1::TopicConfig::default()
         };
-        let request = v1::CreateTopicRequest {
-            name: self.topic.clone(),
-            partitions: self.args.partitions,
-            config: Some(config),
-            if_not_exists: false,
-        };
-        connection
-            .call(connection.topics().create_topic(request))
+        client
+            .create_topic(&self.topic, self.args.partitions, config)
             .await?;
         Ok(())
     }
 
     /// What was asked for. Consuming needs records, so they are produced in any case.
-    async fn measure(&self, connection: &Connection) -> Result<Vec<Measured>> {
+    async fn measure(&self, client: &Client) -> Result<Vec<Measured>> {
         let wanted = |what| self.args.only.is_empty() || self.args.only.contains(&what);
         let mut measured = Vec::new();
         if wanted(Measurement::Produce) || wanted(Measurement::Consume) {
@@ -207,7 +196,7 @@ impl Bench<'_> {
             measured.extend(wanted(Measurement::Produce).then_some(produced));
         }
         if wanted(Measurement::Consume) {
-            measured.push(self.consume(connection).await?);
+            measured.push(self.consume(client).await?);
         }
         if wanted(Measurement::Latency) {
             measured.push(self.latency().await?);
@@ -237,18 +226,17 @@ impl Bench<'_> {
         Ok(self.measured("produce", self.args.records, started.elapsed(), Vec::new()))
     }
 
-    async fn consume(&self, connection: &Connection) -> Result<Measured> {
+    async fn consume(&self, client: &Client) -> Result<Measured> {
         let partitions: Vec<u32> = (0..self.args.partitions).collect();
-        let ends = offsets::list(connection, &self.topic, &partitions, Position::Latest).await?;
+        let ends = offsets::list(client, &self.topic, &partitions, Position::Latest).await?;
         let reach = |found: &v1::OffsetFound| Reach {
             partition: found.partition,
             start: Offset(found.log_start_offset),
             end: Some(Offset(found.high_watermark)),
         };
         let reaches = ends.iter().map(reach).collect();
-        let client = self.server.client()?;
         let started = Instant::now();
-        let mut reader = Reader::new(&client, &self.topic, reaches, self.server.timeout, false)?;
+        let mut reader = Reader::new(client, &self.topic, reaches, self.server.timeout, false)?;
         let mut records = 0;
         while let Some(batches) = reader.next().await? {
             for record in batches.iter().flat_map(FetchedBatch::iter) {

@@ -1,13 +1,13 @@
 //! `comlog consume TOPIC`.
 
 use clap::Args;
-use comlog_client::FetchedBatch;
+use comlog_client::{Client, FetchedBatch};
 use comlog_proto::v1;
 use comlog_record::{Offset, Record};
 use serde_json::{Map, Value, json};
 
 use crate::commands::offsets;
-use crate::connect::{Connection, ServerArgs};
+use crate::connect::ServerArgs;
 use crate::error::{CliError, Result};
 use crate::format::{FIELDS_HELP, Format, Located};
 use crate::framing::OutputFraming;
@@ -55,14 +55,9 @@ pub(crate) struct ConsumeArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: &ConsumeArgs, server: &ServerArgs, out: &mut Out) -> Result<()> {
-    let reaches = reaches(args, &Connection::new(server)?).await?;
-    let mut reader = Reader::new(
-        &server.client()?,
-        &args.topic,
-        reaches,
-        server.timeout,
-        args.follow,
-    )?;
+    let client = server.client()?;
+    let reaches = reaches(args, &client).await?;
+    let mut reader = Reader::new(&client, &args.topic, reaches, server.timeout, args.follow)?;
     let mut printer = Printer {
         args,
         left: args.count.unwrap_or(u64::MAX),
@@ -85,9 +80,9 @@ pub(crate) async fn run(args: &ConsumeArgs, server: &ServerArgs, out: &mut Out) 
 }
 
 /// Where each partition is read from and to.
-async fn reaches(args: &ConsumeArgs, connection: &Connection) -> Result<Vec<Reach>> {
-    let partitions = offsets::partitions(connection, &args.topic, &args.partition).await?;
-    let starts = offsets::list(connection, &args.topic, &partitions, args.from).await?;
+async fn reaches(args: &ConsumeArgs, client: &Client) -> Result<Vec<Reach>> {
+    let partitions = offsets::partitions(client, &args.topic, &args.partition).await?;
+    let starts = offsets::list(client, &args.topic, &partitions, args.from).await?;
     let mut reaches = Vec::with_capacity(starts.len());
     for found in &starts {
         let start = match args.from {

@@ -1,10 +1,10 @@
 //! `comlog group list|describe|delete`.
 
 use clap::{Args, Subcommand};
+use comlog_client::{Client, ErrorKind, StartAt};
 use comlog_proto::v1;
 use serde_json::json;
 
-use crate::connect::Connection;
 use crate::error::Result;
 use crate::output::Out;
 use crate::{confirm, time};
@@ -36,13 +36,10 @@ enum GroupCommand {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: GroupArgs, connection: &Connection, out: &mut Out) -> Result<()> {
+pub(crate) async fn run(args: GroupArgs, client: &Client, out: &mut Out) -> Result<()> {
     match args.command {
         GroupCommand::List => {
-            let response = connection
-                .call(connection.groups().list_groups(v1::ListGroupsRequest {}))
-                .await?;
-            for group in response.groups {
+            for group in client.list_groups().await? {
                 if out.is_json() {
                     out.json(&json!({"group": group}))?;
                 } else {
@@ -50,15 +47,10 @@ pub(crate) async fn run(args: GroupArgs, connection: &Connection, out: &mut Out)
                 }
             }
         }
-        GroupCommand::Describe { group } => describe(&group, connection, out).await?,
+        GroupCommand::Describe { group } => describe(&group, client, out).await?,
         GroupCommand::Delete { group, yes } => {
             confirm::ask(&format!("Forget what group {group} has committed?"), yes)?;
-            let request = v1::DeleteGroupRequest {
-                group: group.clone(),
-            };
-            connection
-                .call(connection.groups().delete_group(request))
-                .await?;
+            client.delete_group(&group).await?;
             if out.is_json() {
                 out.json(&json!({"deleted": group}))?;
             } else {
@@ -69,18 +61,11 @@ pub(crate) async fn run(args: GroupArgs, connection: &Connection, out: &mut Out)
     out.flush()
 }
 
-async fn describe(group: &str, connection: &Connection, out: &mut Out) -> Result<()> {
-    let request = v1::FetchOffsetsRequest {
-        group: group.to_owned(),
-        partitions: Vec::new(),
-    };
-    let committed = connection
-        .call(connection.groups().fetch_offsets(request))
-        .await?
-        .offsets;
+async fn describe(group: &str, client: &Client, out: &mut Out) -> Result<()> {
+    let committed = client.committed_offsets(group, Vec::new()).await?;
     let mut rows = Vec::new();
     for offset in &committed {
-        let end = log_end(offset, connection).await?;
+        let end = log_end(offset, client).await?;
         let lag = end.map(|end| (end - offset.offset).max(0));
         if out.is_json() {
             out.json(&json!({
@@ -114,21 +99,11 @@ async fn describe(group: &str, connection: &Connection, out: &mut Out) -> Result
 }
 
 /// Where the partition ends; `None` when it is gone.
-async fn log_end(offset: &v1::CommittedOffset, connection: &Connection) -> Result<Option<i64>> {
-    let query = v1::OffsetQuery {
-        topic: offset.topic.clone(),
-        partition: offset.partition,
-        at: None,
-    };
-    let request = v1::ListOffsetsRequest {
-        queries: vec![query],
-    };
-    match connection
-        .call(connection.log().list_offsets(request))
-        .await
-    {
-        Ok(response) => Ok(response.offsets.first().map(|found| found.high_watermark)),
-        Err(crate::error::CliError::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
+async fn log_end(offset: &v1::CommittedOffset, client: &Client) -> Result<Option<i64>> {
+    let query = (offset.topic.as_str(), offset.partition, StartAt::Latest);
+    match client.list_offsets([query]).await {
+        Ok(found) => Ok(found.first().map(|found| found.high_watermark)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }

@@ -1,11 +1,10 @@
 //! `comlog offsets TOPIC`.
 
 use clap::Args;
+use comlog_client::Client;
 use comlog_proto::v1;
-use comlog_proto::v1::start_at::{At, Earliest, Latest};
 use serde_json::json;
 
-use crate::connect::Connection;
 use crate::error::Result;
 use crate::output::Out;
 use crate::position::Position;
@@ -29,9 +28,9 @@ pub(crate) struct OffsetsArgs {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: &OffsetsArgs, connection: &Connection, out: &mut Out) -> Result<()> {
-    let partitions = partitions(connection, &args.topic, &args.partition).await?;
-    let found = list(connection, &args.topic, &partitions, args.at).await?;
+pub(crate) async fn run(args: &OffsetsArgs, client: &Client, out: &mut Out) -> Result<()> {
+    let partitions = partitions(client, &args.topic, &args.partition).await?;
+    let found = list(client, &args.topic, &partitions, args.at).await?;
     if out.is_json() {
         for found in &found {
             out.json(&json!({
@@ -61,46 +60,24 @@ pub(crate) async fn run(args: &OffsetsArgs, connection: &Connection, out: &mut O
 }
 
 /// The partitions asked for, or all that the topic has.
-pub(crate) async fn partitions(
-    connection: &Connection,
-    topic: &str,
-    asked: &[u32],
-) -> Result<Vec<u32>> {
+pub(crate) async fn partitions(client: &Client, topic: &str, asked: &[u32]) -> Result<Vec<u32>> {
     if !asked.is_empty() {
         return Ok(asked.to_vec());
     }
-    let request = v1::DescribeTopicRequest {
-        name: topic.to_owned(),
-    };
-    let described = connection
-        .call(connection.topics().describe_topic(request))
-        .await?;
+    let described = client.describe_topic(topic).await?;
     Ok((0..described.topic.unwrap_or_default().partitions).collect())
 }
 
 /// Finds an offset in each of `partitions`.
 pub(crate) async fn list(
-    connection: &Connection,
+    client: &Client,
     topic: &str,
     partitions: &[u32],
     position: Position,
 ) -> Result<Vec<v1::OffsetFound>> {
-    let at = match position {
-        Position::Earliest => At::Earliest(Earliest {}),
-        Position::Latest => At::Latest(Latest {}),
-        Position::Offset(offset) => At::Offset(offset),
-        Position::Time(ms) => At::TimestampMs(ms),
-    };
-    let query = |&partition| v1::OffsetQuery {
-        topic: topic.to_owned(),
-        partition,
-        at: Some(v1::StartAt { at: Some(at) }),
-    };
-    let request = v1::ListOffsetsRequest {
-        queries: partitions.iter().map(query).collect(),
-    };
-    Ok(connection
-        .call(connection.log().list_offsets(request))
-        .await?
-        .offsets)
+    let start = position.start();
+    let queries = partitions
+        .iter()
+        .map(|&partition| (topic, partition, start));
+    Ok(client.list_offsets(queries).await?)
 }

@@ -1,10 +1,10 @@
 //! `comlog topic create|list|describe|alter|delete`.
 
 use clap::{Args, Subcommand, ValueEnum};
+use comlog_client::{Client, ErrorKind};
 use comlog_proto::v1;
 use serde_json::{Map, Value, json};
 
-use crate::connect::Connection;
 use crate::error::Result;
 use crate::output::{self, Out};
 use crate::{confirm, time, units};
@@ -162,7 +162,7 @@ impl ConfigArgs {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: TopicArgs, connection: &Connection, out: &mut Out) -> Result<()> {
+pub(crate) async fn run(args: TopicArgs, client: &Client, out: &mut Out) -> Result<()> {
     match args.command {
         TopicCommand::Create {
             topic,
@@ -170,33 +170,20 @@ pub(crate) async fn run(args: TopicArgs, connection: &Connection, out: &mut Out)
             if_not_exists,
             config,
         } => {
-            let request = v1::CreateTopicRequest {
-                name: topic,
-                partitions,
-                config: Some(config.to_proto()),
-                if_not_exists,
-            };
-            let response = connection
-                .call(connection.topics().create_topic(request))
-                .await?;
-            changed(&response.topic.unwrap_or_default(), "created", out)?;
+            let created = client
+                .create_topic(&topic, partitions, config.to_proto())
+                .await;
+            match created {
+                Ok(topic) => changed(&topic, "created", out)?,
+                Err(error) if if_not_exists && error.kind() == ErrorKind::AlreadyExists => {
+                    let described = client.describe_topic(&topic).await?;
+                    changed(&described.topic.unwrap_or_default(), "kept", out)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        TopicCommand::List { internal } => {
-            let request = v1::ListTopicsRequest {
-                include_internal: internal,
-            };
-            let response = connection
-                .call(connection.topics().list_topics(request))
-                .await?;
-            list(&response.topics, out)?;
-        }
-        TopicCommand::Describe { topic } => {
-            let request = v1::DescribeTopicRequest { name: topic };
-            let response = connection
-                .call(connection.topics().describe_topic(request))
-                .await?;
-            describe(&response, out)?;
-        }
+        TopicCommand::List { internal } => list(&client.list_topics(internal).await?, out)?,
+        TopicCommand::Describe { topic } => describe(&client.describe_topic(&topic).await?, out)?,
         TopicCommand::Alter {
             topic,
             partitions,
@@ -209,9 +196,7 @@ pub(crate) async fn run(args: TopicArgs, connection: &Connection, out: &mut Out)
                 reset,
                 partitions,
             };
-            let response = connection
-                .call(connection.topics().alter_topic(request))
-                .await?;
+            let response = client.alter_topic(request).await?;
             for warning in &response.warnings {
                 eprintln!("comlog: warning: {warning}");
             }
@@ -222,12 +207,7 @@ pub(crate) async fn run(args: TopicArgs, connection: &Connection, out: &mut Out)
                 &format!("Delete topic {topic} and all of its records?"),
                 yes,
             )?;
-            let request = v1::DeleteTopicRequest {
-                name: topic.clone(),
-            };
-            connection
-                .call(connection.topics().delete_topic(request))
-                .await?;
+            client.delete_topic(&topic).await?;
             if out.is_json() {
                 out.json(&json!({"deleted": topic}))?;
             } else {
