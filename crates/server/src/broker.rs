@@ -58,7 +58,7 @@ impl fmt::Debug for Broker {
 pub(crate) struct Shared {
     pub(crate) config: BrokerConfig,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) topics: Topics,
+    pub(crate) topics: Arc<Topics>,
     pub(crate) producer_ids: ProducerIdAllocator,
     pub(crate) groups: Groups,
     pub(crate) tails: Tails,

@@ -163,7 +163,8 @@ impl Owner {
 
     fn arm_sync(&mut self) {
         let positions = self.log.positions();
-        if positions.durable >= positions.end {
+        // A failed log is not synced again: its failure is final.
+        if positions.durable >= positions.end || self.log.failure().is_some() {
             self.sync_due = None;
         } else if self.sync_due.is_none() {
             self.sync_due = Some(Instant::now() + self.env.sync_interval);
@@ -179,6 +180,9 @@ impl Owner {
     }
 
     async fn maintain(&mut self) {
+        if self.log.failure().is_some() {
+            return;
+        }
         match self.log.maintain().await {
             Ok(removed) => {
                 for segment in removed {

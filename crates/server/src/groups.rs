@@ -47,7 +47,7 @@ impl Groups {
     pub(crate) async fn open(
         config: &GroupsConfig,
         clock: Arc<dyn Clock>,
-        topics: &Topics,
+        topics: &Arc<Topics>,
         request_bytes_max: u32,
         tasks: &TaskTracker,
     ) -> Result<Groups, ServiceError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use comlog_log::{Clock, Log, LogError};
 use comlog_proto::v1::Reason;
@@ -58,17 +58,20 @@ pub(crate) struct Topics {
     /// One change of what topics there are at a time. Held over I/O, but no append or read of a
     /// topic that exists ever takes it.
     changes: Mutex<TopicStore>,
+    /// Set under `changes`: what would be opened now, nobody would close.
+    closed: AtomicBool,
     producer_id_max: AtomicI64,
 }
 
 impl Topics {
     /// Opens every topic, its partitions in parallel within a bound. A partition that cannot be
     /// opened is served as failed.
-    pub(crate) async fn open(env: TopicsEnv, store: TopicStore) -> Result<Topics, StoreError> {
+    pub(crate) async fn open(env: TopicsEnv, store: TopicStore) -> Result<Arc<Topics>, StoreError> {
         let topics = Topics {
             env,
             live: RwLock::new(HashMap::new()),
             changes: Mutex::new(store),
+            closed: AtomicBool::new(false),
             producer_id_max: AtomicI64::new(-1),
         };
         let store = topics.changes.lock().await;
@@ -81,7 +84,7 @@ impl Topics {
         }
         drop(store);
         topics.open_all(live).await;
-        Ok(topics)
+        Ok(Arc::new(topics))
     }
 
     async fn open_all(&self, metas: Vec<TopicMeta>) {
@@ -146,7 +149,7 @@ impl Topics {
         let storage = self.env.dirs.storage(&dir).await?;
         let (log, report) =
             Log::open(storage, config.to_log_config(), self.env.clock.clone()).await?;
-        if !report.clean {
+        if report.scanned_bytes > 0 || report.cut.is_some() {
             tracing::info!(topic = meta.name, partition, scanned_bytes = report.scanned_bytes,
                 cut = ?report.cut, epoch_raised = report.epoch_raised, "partition recovered");
         }
@@ -191,7 +194,7 @@ impl Topics {
 
     /// The partition to append to; makes the topic if the configuration allows it.
     pub(crate) async fn partition_for_append(
-        &self,
+        self: &Arc<Self>,
         topic: &str,
         partition: u32,
     ) -> Result<Arc<Partition>, ServiceError> {
@@ -221,6 +224,61 @@ impl Topics {
     /// # Errors
     /// It exists (unless `if_not_exists`), a value is out of range, a bound is reached, the disk.
     pub(crate) async fn create(
+        self: &Arc<Self>,
+        name: &str,
+        partitions: u32,
+        config: TopicOverrides,
+        if_not_exists: bool,
+    ) -> Result<Arc<Topic>, ServiceError> {
+        let (topics, name) = (self.clone(), name.to_owned());
+        self.to_the_end(async move {
+            topics
+                .create_now(&name, partitions, config, if_not_exists)
+                .await
+        })
+        .await
+    }
+
+    /// Changes the configuration of a topic or adds partitions; durable on return. Returns the
+    /// topic and warnings.
+    pub(crate) async fn alter(
+        self: &Arc<Self>,
+        name: String,
+        changes: TopicOverrides,
+        reset: Vec<String>,
+        partitions: Option<u32>,
+    ) -> Result<(Arc<Topic>, Vec<String>), ServiceError> {
+        let topics = self.clone();
+        self.to_the_end(async move { topics.alter_now(&name, &changes, &reset, partitions).await })
+            .await
+    }
+
+    /// Deletes a topic and its records; durable on return.
+    pub(crate) async fn delete(self: &Arc<Self>, name: String) -> Result<Arc<Topic>, ServiceError> {
+        let topics = self.clone();
+        self.to_the_end(async move { topics.delete_now(&name).await })
+            .await
+    }
+
+    /// Runs a change in a task of its own: a caller that goes away in the middle must not leave
+    /// what is stored and what is served apart.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let done = self.env.owner.tasks.spawn(change).await;
+        done.unwrap_or_else(|_| Err(ServiceError::internal("a change of topics broke off")))
+    }
+
+    async fn begin_change(&self) -> Result<MutexGuard<'_, TopicStore>, ServiceError> {
+        let store = self.changes.lock().await;
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(ServiceError::shutting_down());
+        }
+        Ok(store)
+    }
+
+    async fn create_now(
         &self,
         name: &str,
         partitions: u32,
@@ -233,7 +291,7 @@ impl Topics {
             0 => self.env.config.default_partitions,
             given => given,
         };
-        let store = self.changes.lock().await;
+        let store = self.begin_change().await?;
         if let Some(topic) = self.find(name) {
             if if_not_exists {
                 return Ok(topic);
@@ -312,9 +370,7 @@ impl Topics {
         }
     }
 
-    /// Changes the configuration of a topic or adds partitions; durable on return. Returns the
-    /// topic and warnings.
-    pub(crate) async fn alter(
+    async fn alter_now(
         &self,
         name: &str,
         changes: &TopicOverrides,
@@ -322,7 +378,7 @@ impl Topics {
         partitions: Option<u32>,
     ) -> Result<(Arc<Topic>, Vec<String>), ServiceError> {
         topic_name::check_writable(name)?;
-        let store = self.changes.lock().await;
+        let store = self.begin_change().await?;
         let topic = self.get(name)?;
         let before = topic.meta();
         let mut config = before.config.clone();
@@ -372,10 +428,9 @@ impl Topics {
         }
     }
 
-    /// Deletes a topic and its records; durable on return.
-    pub(crate) async fn delete(&self, name: &str) -> Result<Arc<Topic>, ServiceError> {
+    async fn delete_now(&self, name: &str) -> Result<Arc<Topic>, ServiceError> {
         topic_name::check_writable(name)?;
-        let store = self.changes.lock().await;
+        let store = self.begin_change().await?;
         let topic = self.get(name)?;
         let meta = TopicMeta {
             stage: Stage::Deleting,
@@ -400,7 +455,9 @@ impl Topics {
 
     /// Answers every append, then closes every log.
     pub(crate) async fn close(&self) {
-        let _no_more_changes: MutexGuard<'_, TopicStore> = self.changes.lock().await;
+        let changes = self.changes.lock().await;
+        self.closed.store(true, Ordering::Relaxed);
+        drop(changes);
         let partitions: Vec<Arc<Partition>> = self
             .list()
             .iter()

@@ -77,7 +77,7 @@ impl TopicService for TopicApi {
         let changes = TopicOverrides::from_proto(request.config)?;
         let topics = &self.0.topics;
         let (topic, warnings) = topics
-            .alter(&request.name, &changes, &request.reset, request.partitions)
+            .alter(request.name, changes, request.reset, request.partitions)
             .await?;
         let topic = Some(to_message(&topic));
         Ok(Response::new(v1::AlterTopicResponse { topic, warnings }))
@@ -88,7 +88,7 @@ impl TopicService for TopicApi {
         request: Request<v1::DeleteTopicRequest>,
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
         self.0.check_open()?;
-        let topic = self.0.topics.delete(&request.into_inner().name).await?;
+        let topic = self.0.topics.delete(request.into_inner().name).await?;
         // The topic is gone whatever becomes of this: commits are by the id of a topic, so none
         // of them is ever seen again.
         if let Err(error) = self.0.groups.forget_topic(topic.id().to_owned()).await {

@@ -309,3 +309,53 @@ async fn racing_first_appends_make_one_topic() {
     }
     assert_eq!(server.values("t", 0, 0).await.len(), 20);
 }
+
+#[tokio::test]
+async fn a_delete_whose_caller_goes_away_is_finished() {
+    let server = TestServer::start().await;
+    server.create_topic("t", 1).await;
+    let id = describe(&server, "t").await.topic.expect("set").id;
+    server.dirs.hold_syncs();
+    let mut topics = server.topics();
+    let name = "t".to_owned();
+    let caller =
+        tokio::spawn(async move { topics.delete_topic(v1::DeleteTopicRequest { name }).await });
+    while list(&server, false).await.contains(&"t".to_owned()) {}
+    caller.abort();
+    drop(caller.await);
+    server.dirs.release_syncs();
+    while server.dirs.paths().iter().any(|path| path.contains(&id)) {
+        list(&server, false).await;
+    }
+}
+
+#[tokio::test]
+async fn retention_deletes_whole_segments_in_time() {
+    let mut config = BrokerConfig::default();
+    config.append.maintain_interval_ms = 5;
+    let server = TestServer::start_with(config).await;
+    let request = v1::CreateTopicRequest {
+        config: Some(v1::TopicConfig {
+            segment_bytes: Some(1 << 20),
+            retention_bytes: Some(1 << 20),
+            ..Default::default()
+        }),
+        ..create("t")
+    };
+    server
+        .topics()
+        .create_topic(request)
+        .await
+        .expect("creates");
+    let large = "x".repeat(400 << 10);
+    for _ in 0..8 {
+        server.append("t", 0, &large).await;
+    }
+    // Two records a segment: the oldest go until what is left is small enough.
+    let mut start = 0;
+    while start < 4 {
+        start = describe(&server, "t").await.partitions[0].log_start_offset;
+    }
+    assert_eq!(start % 2, 0, "whole segments");
+    assert_eq!(server.values("t", 0, start).await[0].len(), 400 << 10);
+}

@@ -26,10 +26,18 @@ pub(crate) struct MemoryDirs {
 #[derive(Debug)]
 struct Disk {
     syncs: AtomicU64,
-    /// Syncs wait while this is `true`.
+    /// Syncs, and removals of directories, wait while this is `true`.
     held: watch::Sender<bool>,
     fail_syncs: AtomicBool,
     fail_opens_in: Mutex<Option<String>>,
+}
+
+impl Disk {
+    async fn wait(&self) {
+        let mut held = self.held.subscribe();
+        // The sender lives as long as the disk.
+        drop(held.wait_for(|held| !held).await);
+    }
 }
 
 impl Default for MemoryDirs {
@@ -52,7 +60,7 @@ impl MemoryDirs {
         self.disk.syncs.load(Ordering::SeqCst)
     }
 
-    /// Holds every sync back until [`MemoryDirs::release_syncs`].
+    /// Holds every sync, and every removal of a directory, back until [`MemoryDirs::release_syncs`].
     pub(crate) fn hold_syncs(&self) {
         self.disk.held.send_replace(true);
     }
@@ -116,6 +124,7 @@ impl LogDirs for MemoryDirs {
     }
 
     async fn remove(&self, path: &str) -> Result<()> {
+        self.disk.wait().await;
         let below = format!("{path}/");
         self.dirs
             .lock()
@@ -210,9 +219,7 @@ impl SegmentWriter for WatchedWriter {
     }
 
     async fn sync(&mut self) -> Result<()> {
-        let mut held = self.disk.held.subscribe();
-        // The sender lives as long as the disk.
-        drop(held.wait_for(|held| !held).await);
+        self.disk.wait().await;
         if self.disk.fail_syncs.load(Ordering::SeqCst) {
             return Err(failure("sync"));
         }
