@@ -10,6 +10,7 @@ mod damage;
 mod faults;
 mod idempotence;
 mod inspect;
+mod model;
 mod recovery;
 mod support;
 mod tail;
