@@ -6,6 +6,7 @@ mod append_stream;
 mod groups;
 mod legacy;
 mod log;
+mod oversized;
 mod partition_ops;
 mod read;
 mod tail;
@@ -13,6 +14,7 @@ mod tail;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use axum::middleware::map_response;
 use comlog_proto::api::com_log_rpc_server::ComLogRpcServer;
 use comlog_proto::v1::group_service_server::GroupServiceServer;
 use comlog_proto::v1::log_service_server::LogServiceServer;
@@ -48,13 +50,17 @@ pub(crate) fn routes(shared: &Arc<Shared>, health: HealthServer<HealthService>) 
     let request_bytes_max = shared.config.append.request_bytes_max as usize;
     let log = LogServiceServer::new(log::LogApi(shared.clone()));
     let legacy = ComLogRpcServer::new(legacy::LegacyApi(shared.clone()));
-    Routes::new(log.max_decoding_message_size(request_bytes_max))
+    let routes = Routes::new(log.max_decoding_message_size(request_bytes_max))
         .add_service(TopicServiceServer::new(admin::TopicApi(shared.clone())))
         .add_service(GroupServiceServer::new(groups::GroupApi(shared.clone())))
         .add_service(legacy.max_decoding_message_size(request_bytes_max))
         .add_service(health)
         .add_service(reflection().build_v1().expect(COMPILED_IN))
-        .add_service(reflection().build_v1alpha().expect(COMPILED_IN))
+        .add_service(reflection().build_v1alpha().expect(COMPILED_IN));
+    let router = routes.into_axum_router();
+    router
+        .layer(map_response(oversized::explain_response))
+        .into()
 }
 
 const COMPILED_IN: &str = "the descriptors are compiled in, and a test reads them";

@@ -494,3 +494,29 @@ async fn bytes_under_way_are_bounded() {
     first.await.expect("runs").expect("appends");
     server.log().append(request).await.expect("room again");
 }
+
+#[tokio::test]
+async fn a_message_that_is_too_large_says_so() {
+    let mut config = BrokerConfig::default();
+    config.append.request_bytes_max = 8 << 20;
+    let server = TestServer::start_with(config).await;
+    let batches = bytes::Bytes::from(vec![0; 9 << 20]);
+    let request = v1::AppendBatchesRequest {
+        topic: "t".to_owned(),
+        batches: batches.clone(),
+        ..Default::default()
+    };
+    let unary = server.log().append_batches(request).await;
+    assert_refused(unary, Code::InvalidArgument, "BATCH_TOO_LARGE");
+    let request = v1::AppendStreamRequest {
+        topic: "t".to_owned(),
+        batch: batches,
+        ..Default::default()
+    };
+    let stream = server
+        .log()
+        .append_stream(tokio_stream::iter([request]))
+        .await;
+    let answer = stream.expect("opens").into_inner().message().await;
+    assert_refused(answer, Code::InvalidArgument, "BATCH_TOO_LARGE");
+}
