@@ -126,3 +126,28 @@ async fn a_partition_that_cannot_be_opened_does_not_stop_the_others() {
         "nothing was touched"
     );
 }
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_and_nothing_else_until_there_is_room() {
+    let server = TestServer::start().await;
+    server.append("t", 0, "before").await;
+    server.dirs.fill();
+    let refused = server.log().append(append_request("t", 0, &["no"])).await;
+    assert_refused(refused, Code::ResourceExhausted, "STORAGE_FULL");
+    let created = v1::CreateTopicRequest {
+        name: "new".to_owned(),
+        ..Default::default()
+    };
+    let refused = server.topics().create_topic(created.clone()).await;
+    assert_refused(refused, Code::ResourceExhausted, "STORAGE_FULL");
+    assert_eq!(server.values("t", 0, 0).await, ["before"]);
+    server.dirs.heal();
+    assert_eq!(server.append("t", 0, "after").await, 1);
+    server
+        .topics()
+        .create_topic(created)
+        .await
+        .expect("room again");
+    let server = server.restart(BrokerConfig::default()).await;
+    assert_eq!(server.values("t", 0, 0).await, ["before", "after"]);
+}

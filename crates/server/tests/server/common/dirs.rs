@@ -29,10 +29,19 @@ struct Disk {
     /// Syncs, and removals of directories, wait while this is `true`.
     held: watch::Sender<bool>,
     fail_syncs: AtomicBool,
+    full: AtomicBool,
     fail_opens_in: Mutex<Option<String>>,
 }
 
 impl Disk {
+    fn check_room(&self) -> Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            let what = "test".to_owned();
+            return Err(StorageError::NoSpace { what });
+        }
+        Ok(())
+    }
+
     async fn wait(&self) {
         let mut held = self.held.subscribe();
         // The sender lives as long as the disk.
@@ -48,6 +57,7 @@ impl Default for MemoryDirs {
                 syncs: AtomicU64::new(0),
                 held: watch::channel(false).0,
                 fail_syncs: AtomicBool::new(false),
+                full: AtomicBool::new(false),
                 fail_opens_in: Mutex::new(None),
             }),
         }
@@ -74,7 +84,13 @@ impl MemoryDirs {
         self.disk.fail_syncs.store(true, Ordering::SeqCst);
     }
 
+    /// From now on there is no room for anything.
+    pub(crate) fn fill(&self) {
+        self.disk.full.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn heal(&self) {
+        self.disk.full.store(false, Ordering::SeqCst);
         self.disk.fail_syncs.store(false, Ordering::SeqCst);
         *self.disk.fail_opens_in.lock() = None;
     }
@@ -161,6 +177,7 @@ impl Storage for Watched {
     }
 
     async fn create(&self, base_offset: Offset, len_hint: u64) -> Result<Box<dyn SegmentWriter>> {
+        self.disk.check_room()?;
         Ok(self.watch(self.inner.create(base_offset, len_hint).await?))
     }
 
@@ -186,6 +203,7 @@ impl Storage for Watched {
     }
 
     async fn write_blob(&self, name: &str, content: Bytes) -> Result<()> {
+        self.disk.check_room()?;
         self.inner.write_blob(name, content).await
     }
 
@@ -215,6 +233,7 @@ impl SegmentWriter for WatchedWriter {
     }
 
     async fn append(&mut self, chunks: &[Bytes]) -> Result<()> {
+        self.disk.check_room()?;
         self.inner.append(chunks).await
     }
 
