@@ -166,7 +166,7 @@ impl BrokerConfig {
                 self.topic_defaults.max_batch_bytes, append.request_bytes_max
             ));
         }
-        crate::topic_name::check(&self.topics.legacy_topic)
+        crate::topic_name::check_writable(&self.topics.legacy_topic)
             .map_err(|error| format!("topics.legacy_topic: {error}"))?;
         let at_least_one = [
             ("topics.default_partitions", self.topics.default_partitions),

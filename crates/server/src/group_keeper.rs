@@ -17,8 +17,6 @@ use crate::status::ServiceError;
 
 /// Requests that are appended before the next are looked at.
 const ROUND_MAX: usize = 256;
-/// Commits in one batch when the live state is written anew.
-const REWRITE_BATCH: usize = 1_000;
 
 /// What the task is asked to do.
 #[derive(Debug)]
@@ -50,10 +48,10 @@ pub(crate) struct Keeper {
     pub(crate) rewrite_at: u64,
 }
 
-/// A request that was appended and waits for its answer.
+/// A request that was appended and waits for its answers.
 struct Appending {
-    changes: Vec<Change>,
-    answer: oneshot::Receiver<AppendOutcome>,
+    /// Each batch: what it changes, and the answer of the log.
+    batches: Vec<(Vec<Change>, oneshot::Receiver<AppendOutcome>)>,
     reply: oneshot::Sender<Result<(), ServiceError>>,
 }
 
@@ -85,41 +83,40 @@ impl Keeper {
         }
     }
 
-    /// Checks a request and queues its batch; answers it at once when there is nothing to append.
+    /// Checks a request and queues its batches; answers it at once when that fails.
     async fn start(&self, request: Request) -> Option<Appending> {
-        let (changes, reply) = match request {
+        let (batches, reply) = match request {
             Request::Commit {
                 group,
                 offsets,
                 reply,
-            } => (self.check_room(&group, offsets), reply),
-            Request::DeleteGroup { group, reply } => (self.forget_group(&group), reply),
-            Request::ForgetTopic { topic_id, reply } => (Ok(self.forget_topic(&topic_id)), reply),
+            } => {
+                let changes = self.check_room(&group, offsets);
+                // One batch, so all or none.
+                let batch = changes.and_then(|changes| Ok((self.encode(&changes)?, changes)));
+                (batch.map(|batch| vec![batch]), reply)
+            }
+            Request::DeleteGroup { group, reply } => {
+                let changes = self.forget_group(&group);
+                (changes.and_then(|changes| self.split(changes)), reply)
+            }
+            Request::ForgetTopic { topic_id, reply } => {
+                (self.split(self.forget_topic(&topic_id)), reply)
+            }
             Request::Close(_) => return None,
         };
-        let batch = changes.and_then(|changes| {
-            let batch = (!changes.is_empty()).then(|| self.encode(&changes));
-            Ok((changes, batch.transpose()?))
-        });
-        match batch {
-            Ok((changes, Some(batch))) => {
-                let answer = self.append(batch).await;
-                Some(Appending {
-                    changes,
-                    answer,
-                    reply,
-                })
-            }
-            // Whoever asked may be gone.
-            Ok((_, None)) => {
-                drop(reply.send(Ok(())));
-                None
-            }
+        let encoded = match batches {
+            Ok(encoded) => encoded,
             Err(error) => {
-                drop(reply.send(Err(error)));
-                None
+                drop(reply.send(Err(error))); // whoever asked may be gone
+                return None;
             }
+        };
+        let mut batches = Vec::with_capacity(encoded.len());
+        for (batch, changes) in encoded {
+            batches.push((changes, self.append(batch).await));
         }
+        Some(Appending { batches, reply })
     }
 
     async fn append(&self, batch: RecordBatch) -> oneshot::Receiver<AppendOutcome> {
@@ -138,18 +135,18 @@ impl Keeper {
     /// Waits for the appends of a round, applies what is in the log, in its order, and answers.
     async fn finish(&self, round: Vec<Appending>) {
         for appending in round {
-            let outcome = appending
-                .answer
-                .await
-                .unwrap_or_else(|_| Err(ServiceError::shutting_down()));
-            if outcome.is_ok() {
-                let mut state = self.state.write();
-                for change in appending.changes {
-                    state.apply(change);
+            let mut outcome = Ok(());
+            for (changes, answer) in appending.batches {
+                let answer = answer.await;
+                match answer.unwrap_or_else(|_| Err(ServiceError::shutting_down())) {
+                    Ok(_) => {
+                        let mut state = self.state.write();
+                        changes.into_iter().for_each(|change| state.apply(change));
+                    }
+                    Err(error) => outcome = Err(self.partition.explain(error)),
                 }
             }
-            let outcome = outcome.map_err(|error| self.partition.explain(error));
-            drop(appending.reply.send(outcome.map(|_| ())));
+            drop(appending.reply.send(outcome)); // whoever asked may be gone
         }
     }
 
@@ -205,6 +202,23 @@ impl Keeper {
         Ok(builder.build(Compression::None, None)?)
     }
 
+    /// As many batches as it takes.
+    fn split(&self, changes: Vec<Change>) -> Result<Vec<(RecordBatch, Vec<Change>)>, ServiceError> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.encode(&changes) {
+            Err(error) if error.reason == Reason::BatchTooLarge && changes.len() > 1 => {
+                let mut first = changes;
+                let second = first.split_off(first.len() / 2);
+                let mut batches = self.split(first)?;
+                batches.extend(self.split(second)?);
+                Ok(batches)
+            }
+            encoded => Ok(vec![(encoded?, changes)]),
+        }
+    }
+
     async fn rewrite_when_due(&mut self) {
         let Ok(reader) = self.partition.reader() else {
             return;
@@ -235,8 +249,7 @@ impl Keeper {
             all.map(|(key, value)| (key.clone(), Some(value.clone())))
                 .collect()
         };
-        for changes in live.chunks(REWRITE_BATCH) {
-            let batch = self.encode(changes)?;
+        for (batch, _) in self.split(live)? {
             let outcome = self.append(batch).await.await;
             outcome.unwrap_or_else(|_| Err(ServiceError::shutting_down()))?;
         }

@@ -215,3 +215,32 @@ async fn many_groups_commit_at_once() {
         assert_eq!(fetch(&server, &format!("g{index}")).await, [(0, index)]);
     }
 }
+
+#[tokio::test]
+async fn a_group_larger_than_a_batch_is_rewritten_and_forgotten() {
+    let mut config = BrokerConfig::default();
+    config.append.request_bytes_max = 64 << 10;
+    config.topic_defaults.max_batch_bytes = 64 << 10;
+    config.groups.rewrite_records = 10;
+    let server = TestServer::start_with(config.clone()).await;
+    server.create_topic("t", 100).await;
+    let large = |partition| v1::CommittedOffset {
+        metadata: "x".repeat(4 << 10),
+        ..committed(partition, 7)
+    };
+    for round in 0..40 {
+        let offsets = (0..10).map(|index| large((round * 10 + index) % 100));
+        commit(&server, "g", offsets.collect())
+            .await
+            .expect("commits");
+    }
+    let too_large = (0..20).map(large).collect();
+    let refused = commit(&server, "g", too_large).await;
+    assert_refused(refused, Code::InvalidArgument, "BATCH_TOO_LARGE");
+    let server = server.restart(config).await;
+    assert_eq!(fetch(&server, "g").await.len(), 100);
+    let group = "g".to_owned();
+    let delete = v1::DeleteGroupRequest { group };
+    server.groups().delete_group(delete).await.expect("deletes");
+    assert_eq!(fetch(&server, "g").await, []);
+}
