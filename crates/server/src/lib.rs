@@ -5,6 +5,7 @@
 mod broker;
 mod broker_config;
 mod budget;
+mod config;
 mod counters;
 mod dirs;
 mod fetch;
@@ -12,6 +13,7 @@ mod group_commit;
 mod group_keeper;
 mod group_state;
 mod groups;
+mod layers;
 mod partition;
 mod producer_ids;
 mod records;
@@ -24,11 +26,16 @@ mod topic_config;
 mod topic_name;
 mod topic_store;
 mod topics;
+mod units;
 
 pub use broker::{Broker, OpenError};
 pub use broker_config::{AppendConfig, BrokerConfig, FetchConfig, GroupsConfig, TopicsConfig};
 pub use budget::ConnectionBudget;
+pub use config::{
+    DiskConfig, HttpConfig, Loaded, LogFormat, LoggingConfig, ServerConfig, TlsConfig,
+};
 pub use counters::Counters;
 pub use dirs::{DiskDirs, LogDirs};
+pub use layers::ConfigError;
 pub use status::{ERROR_DOMAIN, ServiceError};
 pub use topic_config::{Durability, TimestampType, TopicDefaults, Validation};
