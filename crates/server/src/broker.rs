@@ -124,11 +124,16 @@ impl Broker {
         self.0.counters.clone()
     }
 
+    /// Says by grpc.health.v1 that the server will go, while it still takes work.
+    pub async fn announce_leaving(&self) {
+        service::set_health(&self.0.health, false).await;
+    }
+
     /// Takes no new work, answers every append that is queued, ends tails and waiting reads, and
     /// closes every log. Returns when all of that is done.
     pub async fn close(&self) {
         self.0.closing.cancel();
-        service::set_health(&self.0.health, false).await;
+        self.announce_leaving().await;
         self.0.groups.close().await;
         self.0.topics.close().await;
         self.0.tasks.close();
