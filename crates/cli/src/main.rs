@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    bench, completions, consume, group, inspect, offsets, produce, topic, verify,
+    bench, completions, consume, group, inspect, offsets, produce, serve, topic, verify,
 };
 use crate::connect::ServerArgs;
 use crate::error::{CliError, Result};
@@ -53,6 +53,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::ServeArgs),
     Produce(produce::ProduceArgs),
     Consume(consume::ConsumeArgs),
     Topic(topic::TopicArgs),
@@ -64,9 +65,8 @@ enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(error, CliError::ClosedPipe) {
@@ -77,18 +77,29 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<()> {
     let mut out = Out::new(cli.output);
+    // The server's configuration says how many threads it has.
+    if let Command::Serve(args) = &cli.command {
+        return serve::run(args, &mut out);
+    }
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| CliError::Failed(format!("cannot start threads: {error}")))?;
+    runtime.block_on(run_client(cli, &mut out))
+}
+
+async fn run_client(cli: Cli, out: &mut Out) -> Result<()> {
     let connect = || cli.server.client();
     match cli.command {
-        Command::Produce(args) => produce::run(&args, &cli.server, &mut out).await,
-        Command::Consume(args) => consume::run(&args, &cli.server, &mut out).await,
-        Command::Topic(args) => topic::run(args, &connect()?, &mut out).await,
-        Command::Offsets(args) => offsets::run(&args, &connect()?, &mut out).await,
-        Command::Group(args) => group::run(args, &connect()?, &mut out).await,
-        Command::Inspect(args) => inspect::run(&args, &mut out),
-        Command::Verify(args) => verify::run(&args, &mut out),
-        Command::Bench(args) => bench::run(&args, &cli.server, &mut out).await,
-        Command::Completions(args) => completions::run(&args, Cli::command(), &mut out),
+        Command::Serve(args) => serve::run(&args, out),
+        Command::Produce(args) => produce::run(&args, &cli.server, out).await,
+        Command::Consume(args) => consume::run(&args, &cli.server, out).await,
+        Command::Topic(args) => topic::run(args, &connect()?, out).await,
+        Command::Offsets(args) => offsets::run(&args, &connect()?, out).await,
+        Command::Group(args) => group::run(args, &connect()?, out).await,
+        Command::Inspect(args) => inspect::run(&args, out),
+        Command::Verify(args) => verify::run(&args, out),
+        Command::Bench(args) => bench::run(&args, &cli.server, out).await,
+        Command::Completions(args) => completions::run(&args, Cli::command(), out),
     }
 }

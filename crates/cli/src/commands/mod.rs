@@ -7,5 +7,6 @@ pub(crate) mod group;
 pub(crate) mod inspect;
 pub(crate) mod offsets;
 pub(crate) mod produce;
+pub(crate) mod serve;
 pub(crate) mod topic;
 pub(crate) mod verify;
