@@ -37,7 +37,7 @@ pub(crate) async fn run(server: &str, topic: &str) -> comlog_client::Result<()> 
                 reason,
             }) => {
                 eprintln!("{topic} {partition} lost {offsets}: {reason}");
-                consumer.seek(topic, partition, StartAt::Offset(offsets.end))?;
+                consumer.seek(&topic, partition, StartAt::Offset(offsets.end))?;
                 continue;
             }
             Err(error) => return Err(error),

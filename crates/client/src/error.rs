@@ -171,8 +171,8 @@ impl Error {
         }
         let message = || Arc::from(describe(status));
         match status.code() {
-            // Without a reason these come from the transport on this side.
-            Code::Unavailable | Code::Unknown => Error::Unavailable {
+            // The server names a reason: these come from the transport, on either side.
+            Code::Unavailable | Code::Unknown | Code::Internal => Error::Unavailable {
                 server: server.clone(),
                 message: message(),
             },

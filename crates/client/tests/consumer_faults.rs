@@ -40,6 +40,14 @@ async fn nothing_more(consumer: &mut Consumer) {
     assert!(values(&consumer.poll(SHORT).await.unwrap()).is_empty());
 }
 
+/// Polls until the consumer stands at `offset` of partition 0.
+async fn stands_at(consumer: &mut Consumer, offset: i64) {
+    while consumer.position("t", 0) != Some(Offset(offset)) {
+        let polled = consumer.poll(Duration::from_millis(5)).await.unwrap();
+        assert!(polled.is_empty());
+    }
+}
+
 fn earliest(fake: &Fake) -> Consumer {
     let config = ConsumerConfig::new().offset_reset(OffsetReset::Earliest);
     Consumer::new(&fake.client(), config).unwrap()
@@ -61,7 +69,7 @@ async fn starts_where_it_is_told() {
     assert_eq!(consumer.position("t", 0), Some(Offset(1)));
     assert_eq!(take(&mut consumer, 4).await, ["b", "c", "d", "e"]);
     consumer.seek("t", 0, StartAt::Latest).unwrap();
-    nothing_more(&mut consumer).await;
+    stands_at(&mut consumer, 5).await;
     fake.append("t", 0, &["f"]);
     assert_eq!(take(&mut consumer, 1).await, ["f"]);
     assert!(consumer.seek("t", 7, StartAt::Earliest).is_err());
@@ -168,7 +176,7 @@ async fn out_of_range_is_reset_or_an_error_by_choice() {
     let config = ConsumerConfig::new().offset_reset(OffsetReset::Latest);
     let mut consumer = Consumer::new(&fake.client(), config).unwrap();
     consumer.assign("t", 0, beyond);
-    nothing_more(&mut consumer).await;
+    stands_at(&mut consumer, 2).await;
     fake.append("t", 0, &["c"]);
     assert_eq!(take(&mut consumer, 1).await, ["c"]);
 
@@ -269,7 +277,7 @@ async fn added_partitions_are_found_and_read_from_their_beginning() {
     let config = ConsumerConfig::new().metadata_age_max(Duration::from_millis(20));
     let mut consumer = Consumer::new(&fake.client(), config).unwrap();
     consumer.subscribe(["t"]);
-    nothing_more(&mut consumer).await;
+    stands_at(&mut consumer, 0).await;
     fake.create("t", 2);
     fake.append("t", 1, &["early"]);
     assert_eq!(take(&mut consumer, 1).await, ["early"]);
