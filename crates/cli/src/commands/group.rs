@@ -5,7 +5,7 @@ use comlog_client::{Client, ErrorKind, StartAt};
 use comlog_proto::v1;
 use serde_json::json;
 
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::output::Out;
 use crate::{confirm, time};
 
@@ -63,6 +63,11 @@ pub(crate) async fn run(args: GroupArgs, client: &Client, out: &mut Out) -> Resu
 
 async fn describe(group: &str, client: &Client, out: &mut Out) -> Result<()> {
     let committed = client.committed_offsets(group, Vec::new()).await?;
+    if committed.is_empty() {
+        return Err(CliError::NotFound(format!(
+            "group {group} has committed nothing"
+        )));
+    }
     let mut rows = Vec::new();
     for offset in &committed {
         let end = log_end(offset, client).await?;

@@ -1,0 +1,137 @@
+//! The real binary: a server on a free port, and commands against it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A server with a data directory of its own; killed when dropped.
+pub(crate) struct Server {
+    folder: TempDir,
+    child: Child,
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) url: String,
+}
+
+impl Server {
+    /// Starts one on a free port.
+    pub(crate) fn start() -> Server {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (child, url) = spawn(&folder.path().join("data"), "127.0.0.1:0");
+        Server { folder, child, url }
+    }
+
+    /// Where its data lies.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// SIGKILL, then a new process on the same data and port.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.child.kill().expect("it was running");
+        self.child.wait().expect("it can be waited for");
+        let address = self.url.trim_start_matches("http://").to_owned();
+        let (child, url) = spawn(&self.data_dir(), &address);
+        assert_eq!(url, self.url);
+        self.child = child;
+    }
+
+    /// SIGTERM; the server must end well.
+    pub(crate) fn stop(&mut self) {
+        signal(&self.child, "TERM");
+        let status = self.child.wait().expect("it can be waited for");
+        assert_eq!(status.code(), Some(0));
+    }
+
+    /// A command against this server, not yet run.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_comlog"));
+        command.env("COMLOG_SERVER", &self.url).args(args);
+        command
+    }
+
+    /// Runs a command with `input` and returns what came of it.
+    pub(crate) fn run(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built for this test");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || {
+            // A command that ends before it has read its input is the caller's to judge.
+            let _ = stdin.write_all(&input);
+        });
+        let output = child.wait_with_output().expect("it ends");
+        writer.join().expect("the writer does not panic");
+        output
+    }
+
+    /// Runs a command that must succeed and returns its standard output.
+    pub(crate) fn ok(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
+        let output = self.run(args, input);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        output.stdout
+    }
+
+    /// Runs a command that must succeed with `-o json` and returns one value a line.
+    pub(crate) fn json(&self, args: &[&str]) -> Vec<Value> {
+        let text = self.ok(&[args, &["-o", "json"]].concat(), b"");
+        let text = String::from_utf8(text).expect("JSON is text");
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("one value a line"))
+            .collect()
+    }
+
+    /// Runs a command that must fail and returns its code and standard error.
+    pub(crate) fn fails(&self, args: &[&str]) -> (i32, String) {
+        let output = self.run(args, b"");
+        let code = output.status.code().expect("it was not killed");
+        assert_ne!(code, 0, "{args:?}: {output:?}");
+        (code, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to one process.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let status = Command::new("kill")
+        .args(["-s", name, &id])
+        .status()
+        .expect("kill is there");
+    assert!(status.success());
+}
+
+fn spawn(data_dir: &Path, listen: &str) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_comlog"))
+        .args(["serve", "--listen", listen, "--data-dir"])
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary was built for this test");
+    let mut ready = String::new();
+    let stdout = child.stdout.take().expect("it is piped");
+    BufReader::new(stdout)
+        .read_line(&mut ready)
+        .expect("it can be read");
+    let url = ready
+        .trim_end()
+        .strip_prefix("comlog ready ")
+        .unwrap_or_else(|| panic!("not ready: {ready:?}"));
+    (child, url.to_owned())
+}
