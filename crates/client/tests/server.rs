@@ -189,7 +189,7 @@ async fn administration_does_what_it_says() {
     let server = Server::start().await;
     let client = server.client();
     let config = v1::TopicConfig::default();
-    let topic = client.create_topic("t", 3, config.clone()).await.unwrap();
+    let topic = client.create_topic("t", 3, config).await.unwrap();
     assert_eq!((topic.name.as_str(), topic.partitions), ("t", 3));
     let again = client.create_topic("t", 3, config).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::AlreadyExists);
