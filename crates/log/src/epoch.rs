@@ -54,11 +54,13 @@ impl EpochTable {
         Some((found, end))
     }
 
-    /// Forgets the reigns that start behind `end`. One that starts at `end` stays: it is the
-    /// current one, and the batches that follow may be its own.
+    /// Forgets the reigns that start behind `end`, except the current one, which then starts
+    /// there: offsets that are given again must not be given in an earlier epoch.
     pub(crate) fn truncate(&mut self, end: Offset) {
+        let current = self.current();
         let keep = self.reigns.partition_point(|(_, start)| *start <= end);
         self.reigns.truncate(keep.max(1));
+        self.raise(current, end);
     }
 
     /// Forgets the reigns that ended at or before `start`, and moves the start of the first.
@@ -141,7 +143,9 @@ mod tests {
     fn truncate_and_trim_keep_what_the_log_still_holds() {
         let mut cut = table(&[(2, 10), (5, 30)]);
         cut.truncate(Offset(29));
-        assert_eq!(plain(&cut), [(0, 0), (2, 10)]);
+        assert_eq!(plain(&cut), [(0, 0), (2, 10), (5, 29)]);
+        cut.truncate(Offset(10));
+        assert_eq!(plain(&cut), [(0, 0), (5, 10)]);
         let mut trimmed = table(&[(2, 10), (5, 30)]);
         trimmed.trim(Offset(12));
         assert_eq!(plain(&trimmed), [(2, 12), (5, 30)]);
