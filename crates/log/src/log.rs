@@ -270,6 +270,8 @@ impl Log {
             });
         }
         self.begin()?;
+        // First, since it publishes: nobody may see an epoch that is not durable.
+        self.sync_written().await.map_err(LogError::Storage)?;
         let before = self.state.epochs.clone();
         self.state.epochs.raise(epoch, self.state.point.offset);
         let written = self.write_checkpoint(false).await;

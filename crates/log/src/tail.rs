@@ -258,6 +258,8 @@ impl Log {
                 log: OffsetRange::new(positions.start, positions.high_watermark),
             });
         }
+        // First, since it publishes: nobody may see a start that is not durable.
+        self.sync_written().await.map_err(LogError::Storage)?;
         let epochs = self.state.epochs.clone();
         self.state.start = start;
         self.state.epochs.trim(start);
