@@ -474,12 +474,16 @@ impl Log {
         Ok(described)
     }
 
-    fn append_error(&self, error: LogError) -> AppendError {
+    /// What the checkpoint's error means for an append that cannot go without it.
+    fn append_error(&mut self, error: LogError) -> AppendError {
         match error {
             LogError::Storage(error) if matches!(*error, StorageError::NoSpace { .. }) => {
                 AppendError::NoSpace
             }
-            LogError::Storage(error) => AppendError::Failed(error),
+            LogError::Storage(error) => {
+                self.failure.get_or_insert_with(|| Arc::clone(&error));
+                AppendError::Failed(error)
+            }
             _ => AppendError::Closed,
         }
     }
