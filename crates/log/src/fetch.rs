@@ -156,11 +156,9 @@ impl Fetch<'_> {
             offset: self.place.segment.base,
             position: 0,
         };
-        let start = below.or(above).unwrap_or(head);
+        let start = below.unwrap_or(head);
         match self.place.floor {
-            Some(floor) if floor.position > start.position || below.is_none() => {
-                (floor, near.max(floor.position))
-            }
+            Some(floor) if floor.position > start.position => (floor, near.max(floor.position)),
             _ => (start, near),
         }
     }

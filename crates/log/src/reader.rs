@@ -47,7 +47,8 @@ impl LogReader {
     /// `from` and the high watermark. `Ok(None)` when it would have to wait for a disk: use
     /// [`LogReader::read`].
     ///
-    /// Batches are returned as stored; their CRC is for who decodes them to check.
+    /// Batches are returned as stored; it is for who decodes them to check the CRC, and that their
+    /// offsets, which it does not cover, rise from batch to batch within the range answered.
     ///
     /// # Errors
     /// [`ReadError::OutOfRange`]; [`ReadError::Corrupt`] when `from` is known to be damaged;
@@ -86,6 +87,14 @@ impl LogReader {
                     self.check_visible(from)?;
                     return Err(lost_segment(error, from, &place));
                 }
+            };
+            // Opening the segment may have found damage, which changes where to look.
+            let Some(place) = self
+                .view()
+                .locate(from)?
+                .filter(|now| now.is_in(&place.segment))
+            else {
+                continue;
             };
             match self.fetch(&resident, &place, from, max_bytes).await? {
                 Attempt::Found(fetched) => return Ok(fetched),

@@ -37,6 +37,12 @@ pub(crate) struct Place {
     pub(crate) limit: IndexEntry,
 }
 
+impl Place {
+    pub(crate) fn is_in(&self, segment: &Arc<Segment>) -> bool {
+        Arc::ptr_eq(&self.segment, segment)
+    }
+}
+
 impl View {
     /// The offsets that can be read.
     pub(crate) fn visible(&self) -> OffsetRange {
