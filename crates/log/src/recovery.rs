@@ -230,9 +230,11 @@ impl Recovery<'_> {
             return;
         }
         let end = first.map_or(point.offset, |first| first.base_offset);
-        if end > point.segment {
+        // What was trimmed is no loss.
+        let lost = OffsetRange::new(point.segment.max(self.state.start), end);
+        if !lost.is_empty() {
             self.damage(DamagedRange {
-                offsets: OffsetRange::new(point.segment, end),
+                offsets: lost,
                 segment: point.segment,
                 positions: 0..point.position,
                 reason: "the segment is missing".to_owned(),
@@ -314,10 +316,9 @@ impl Recovery<'_> {
         }
         drop(scanner);
         drop(reader);
-        if len < segment.len {
-            let writer = self.storage.reopen(segment.base_offset, len, len).await?;
-            writer.seal().await?;
-        }
+        // Even if its length is right: a cut that a kill interrupted may not be durable.
+        let writer = self.storage.reopen(segment.base_offset, len, len).await?;
+        writer.seal().await?;
         self.keep_indexes(segment.base_offset, next_base, len).await
     }
 
