@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 
 /// Runs a task; `false` when it ran and something in it failed.
 fn run(task: Task) -> Result<bool> {
-    std::env::set_current_dir(tools::root())
+    std::env::set_current_dir(tools::root()?)
         .map_err(|error| format!("cannot enter the checkout: {error}"))?;
     match task {
         Task::Serve { args } => serve(&args),

@@ -113,14 +113,18 @@ fn run_line(line: &str, counts: &mut Counts) -> Result<()> {
     }
 }
 
-/// The command of a line of words; our own tools come first in its `PATH`.
+/// The command of a line of words; our own tools come first in its `PATH`, and `COMLOG_BIN` names
+/// the binary for those that run it.
 pub(crate) fn command(words: &[&str]) -> Result<Command> {
     let first = words
         .iter()
         .position(|word| !word.contains('='))
         .ok_or("an empty command")?;
     let mut command = Command::new(words[first]);
-    command.args(&words[first + 1..]).env("PATH", tools::path());
+    command
+        .args(&words[first + 1..])
+        .env("PATH", tools::path())
+        .env("COMLOG_BIN", tools::debug_binary()?);
     for (name, value) in words[..first]
         .iter()
         .filter_map(|word| word.split_once('='))

@@ -64,7 +64,7 @@ pub(crate) const FIX: &[Step] = &[
     },
 ];
 
-/// Tests, behind [`VERIFY`].
+/// Tests, behind [`VERIFY`]. The drills are short here; `cargo xtask drill` runs them in full.
 pub(crate) const TEST: &[Step] = &[
     Step {
         name: "workspace",
@@ -80,5 +80,30 @@ pub(crate) const TEST: &[Step] = &[
         name: "fuzz",
         needs: &[],
         run: Line("ci/fuzz 10"),
+    },
+    Step {
+        name: "legacy-api",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/legacy-api"),
+    },
+    Step {
+        name: "proto-examples",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/proto-examples"),
+    },
+    Step {
+        name: "dumpavail-kill",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/dumpavail-kill --lines 60000 --kills 3"),
+    },
+    Step {
+        name: "power-cut",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/power-cut --cuts 3 --memory-cuts 3"),
+    },
+    Step {
+        name: "abuse",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/abuse"),
     },
 ];

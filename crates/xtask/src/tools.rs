@@ -10,12 +10,13 @@ use crate::step::Result;
 
 const CARGO_DENY: &str = "0.20.2";
 
-/// The top of the checkout.
-pub(crate) fn root() -> PathBuf {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .and_then(Path::parent);
-    crates.map(Path::to_path_buf).unwrap_or_default()
+/// The top of the checkout, as `cargo run` says: what was compiled in may be another checkout's,
+/// when two share a target directory.
+pub(crate) fn root() -> Result<PathBuf> {
+    let manifest_dir = env::var_os("CARGO_MANIFEST_DIR").ok_or("run this as `cargo xtask`")?;
+    let crates = Path::new(&manifest_dir).parent();
+    let root = crates.and_then(Path::parent).map(Path::to_path_buf);
+    root.ok_or_else(|| "this crate is not in a checkout".to_owned())
 }
 
 /// Where tools are kept between runs and checkouts.
@@ -35,15 +36,38 @@ pub(crate) fn path() -> OsString {
     env::join_paths(all).unwrap_or(theirs)
 }
 
+/// The binary in the profile of this program's own build: what the drills of `test` run.
+pub(crate) fn debug_binary() -> Result<PathBuf> {
+    Ok(target()?.join("debug/comlog"))
+}
+
+/// Builds the binary as the tests do, so that nothing is compiled twice.
+pub(crate) fn build_debug() -> Result<()> {
+    run(
+        "cargo",
+        &[
+            "test",
+            "--workspace",
+            "--all-features",
+            "--no-run",
+            "--quiet",
+        ],
+    )
+}
+
 /// Builds the binary in the release profile and says where it is.
 pub(crate) fn build_release() -> Result<PathBuf> {
     run("cargo", &["build", "--release", "-p", "comlog-cli"])?;
+    Ok(target()?.join("release/comlog"))
+}
+
+/// The target directory: this program lies in its `debug`.
+fn target() -> Result<PathBuf> {
     let this = env::current_exe().map_err(|error| error.to_string())?;
-    let target = this
-        .parent()
-        .and_then(Path::parent)
-        .ok_or("xtask is not in a target directory")?;
-    Ok(target.join("release/comlog"))
+    let target = this.parent().and_then(Path::parent);
+    target
+        .map(Path::to_path_buf)
+        .ok_or_else(|| "xtask is not in a target directory".to_owned())
 }
 
 /// The standard library for wasm32. (`targets` in rust-toolchain.toml does not install it where
