@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use comlog_log::{Durability, Log, LogConfig};
 use comlog_record::{LeaderEpoch, Offset};
-use comlog_storage::{FaultyStorage, Storage};
+use comlog_storage::{FaultPlan, FaultyStorage, Storage};
 
 use crate::support::*;
 
@@ -239,15 +239,20 @@ async fn no_durable_record_is_lost_in_a_hundred_power_cuts() {
             assert_eq!(records(&log.reader()).await, numbers(0, end), "seed {seed}");
             append_numbers(&mut log, end + 1 + (seed as i64 * 7) % 50, 3).await;
             durable = log.positions().durable.0;
-            append_halfway(&mut log).await;
+            faulty.set_plan(FaultPlan {
+                pause_polls_max: 3,
+                ..FaultPlan::default()
+            });
+            append_halfway(&mut log, seed % 30);
+            faulty.set_plan(FaultPlan::default());
             drop(log);
             faulty.crash();
         }
     }
 }
 
-/// Starts to append numbers and is dropped before it is done.
-async fn append_halfway(log: &mut Log) {
+/// Starts to append numbers, over a few segments, and is dropped after so many polls.
+fn append_halfway(log: &mut Log, polls: u64) {
     let from = log.positions().end.0;
     let values: Vec<String> = (from..from + 40).map(|n| n.to_string()).collect();
     let group = values
@@ -257,8 +262,11 @@ async fn append_halfway(log: &mut Log) {
             request(batch(&values))
         })
         .collect();
-    let append = std::pin::pin!(log.append(group));
+    let mut append = std::pin::pin!(log.append(group));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    // Without pauses in the plan it may also get through: then it was not acknowledged in time.
-    let _ = append.poll(&mut context);
+    for _ in 0..polls {
+        if append.as_mut().poll(&mut context).is_ready() {
+            return;
+        }
+    }
 }
