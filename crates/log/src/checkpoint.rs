@@ -20,7 +20,8 @@ pub(crate) const CHECKPOINT_NAME: &str = "checkpoint";
 /// What it begins with.
 pub(crate) const MAGIC: &[u8; 8] = b"comlogCP";
 
-const CHECKPOINT: Kind = Kind {
+/// Its frame.
+pub(crate) const CHECKPOINT: Kind = Kind {
     magic: MAGIC,
     format: 1,
 };

@@ -22,6 +22,8 @@ mod config;
 mod epoch;
 mod error;
 mod fetch;
+#[cfg(test)]
+mod format_test;
 mod inspect;
 mod library;
 mod log;

@@ -6,7 +6,7 @@
 use comlog_record::{BatchHeader, LeaderEpoch, Offset, OffsetRange, Timestamp};
 use comlog_storage::{SegmentMeta, SegmentReader, Storage, StorageError};
 
-use crate::checkpoint::{CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
+use crate::checkpoint::{CHECKPOINT, CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
 use crate::codec::Unusable;
 use crate::epoch::EpochTable;
 use crate::producer_state::ProducerState;
@@ -86,13 +86,24 @@ pub(crate) async fn recover(
     })
 }
 
+/// The checkpoint, or why it is of no use. One of a newer format is an error: rebuilding it would
+/// lose what only it holds.
 async fn load_checkpoint(
     storage: &dyn Storage,
 ) -> Result<Result<(Checkpoint, Indexes), Unusable>, StorageError> {
-    let content = storage.read_blob(CHECKPOINT_NAME).await?;
-    Ok(content
-        .ok_or(Unusable::Missing)
-        .and_then(|content| Checkpoint::decode(&content)))
+    let Some(content) = storage.read_blob(CHECKPOINT_NAME).await? else {
+        return Ok(Err(Unusable::Missing));
+    };
+    match Checkpoint::decode(&content) {
+        Err(Unusable::Format(found)) if found > CHECKPOINT.format => {
+            Err(StorageError::UnknownFormat {
+                path: CHECKPOINT_NAME.into(),
+                found: found.to_string(),
+                supported: CHECKPOINT.format,
+            })
+        }
+        decoded => Ok(decoded),
+    }
 }
 
 /// Where to start when there is no checkpoint: before everything.

@@ -189,3 +189,16 @@ async fn a_dropped_log_is_a_crash_and_recovers() {
         assert_eq!(records(&log.reader()).await, numbers(0, round * 40));
     }
 }
+
+#[allow(dead_code, reason = "its main function takes arguments")]
+#[path = "../../examples/embed.rs"]
+mod embed;
+
+#[tokio::test]
+async fn the_example_runs() {
+    let storage = memory();
+    embed::run(storage.clone()).await.unwrap();
+    let (log, report) = open(&storage, LogConfig::default()).await;
+    assert!(report.clean);
+    assert_eq!(log.positions().end, Offset(5));
+}

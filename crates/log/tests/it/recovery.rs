@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use comlog_log::{Durability, Log, LogConfig};
+use comlog_log::{Durability, Log, LogConfig, LogError};
 use comlog_record::{LeaderEpoch, Offset};
 use comlog_storage::{FaultPlan, FaultyStorage, Storage};
 
@@ -129,7 +129,12 @@ async fn every_flipped_byte_of_the_checkpoint_is_noticed() {
             .write_blob("checkpoint", wrong.into())
             .await
             .unwrap();
-        let (log, report) = open(&storage, small()).await;
+        let opened = Log::open(Arc::clone(&storage), small(), clock()).await;
+        if (8..11).contains(&at) {
+            assert!(opened.is_err(), "byte {at}: a format number above ours");
+            continue;
+        }
+        let (log, report) = opened.unwrap();
         assert_eq!(report.rebuilt.len(), 1);
         assert!(!report.clean);
         assert_eq!(records(&log.reader()).await, numbers(0, 60), "byte {at}");
@@ -269,4 +274,25 @@ fn append_halfway(log: &mut Log, polls: u64) {
             return;
         }
     }
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_a_newer_format_is_refused_and_nothing_is_touched() {
+    let storage = memory();
+    let (mut log, _) = open(&storage, small()).await;
+    append_numbers(&mut log, 60, 4).await;
+    drop(log);
+    let good = storage.read_blob("checkpoint").await.unwrap().unwrap();
+    let mut newer = good.to_vec();
+    newer[11] += 1;
+    let newer = bytes::Bytes::from(newer);
+    storage
+        .write_blob("checkpoint", newer.clone())
+        .await
+        .unwrap();
+    let refused = Log::open(Arc::clone(&storage), small(), clock()).await;
+    assert!(matches!(refused, Err(LogError::Storage(_))));
+    assert_eq!(storage.read_blob("checkpoint").await.unwrap(), Some(newer));
+    storage.write_blob("checkpoint", good).await.unwrap();
+    holds_and_goes_on(&storage, &small(), 60, "the older format").await;
 }
