@@ -295,6 +295,9 @@ impl Accumulator {
     /// Takes batches begun at or before `created`, which have waited too long to be sent.
     pub(crate) fn take_expired(&mut self, created: Instant) -> Vec<(usize, Gathered)> {
         let mut expired = Vec::new();
+        if self.oldest().is_none_or(|oldest| oldest > created) {
+            return expired;
+        }
         for queue in self.occupied.clone() {
             let slot = &mut self.queues[queue];
             let old = |gathered: &mut Gathered| gathered.created <= created;

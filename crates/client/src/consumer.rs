@@ -272,11 +272,11 @@ impl Consumer {
             let group = self.config.group.clone()?;
             return Some(Work::committed(client, group, uncommitted));
         }
-        let channel = self.channel.clone();
         let Some(tail) = &self.tail else {
             if !self.follow.wants_tail() {
                 return None;
             }
+            let channel = self.channel.clone();
             let request = v1::TailRequest {
                 partitions: self.follow.starts(),
                 form: v1::Form::Batches as i32,
@@ -292,7 +292,7 @@ impl Consumer {
             tail_id: tail.id.clone(),
             changes,
         };
-        Some(Work::update(client, channel, request))
+        Some(Work::update(client, request))
     }
 
     /// Partitions that start where the group has committed. Without a group they are reset.

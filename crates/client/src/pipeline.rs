@@ -44,6 +44,13 @@ pub(crate) struct Outgoing {
     sent: Option<(u64, Instant)>,
 }
 
+impl Outgoing {
+    /// Whether it is on the stream.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.is_some()
+    }
+}
+
 /// Who a partition's batches come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Identity {

@@ -147,6 +147,11 @@ impl Sender {
         for pipeline in &mut self.pipelines {
             finished.extend(pipeline.take_expired(begun));
         }
+        // A stream that has not answered for so long will not, and its requests shall not count.
+        if finished.iter().any(|(outgoing, _)| outgoing.is_sent()) {
+            let message = "a batch was not acknowledged within the delivery timeout";
+            self.end_stream(&Error::Timeout(Arc::from(message)));
+        }
         self.finish(finished);
         let expired = self.shared.lock().accumulator.take_expired(begun);
         for (queue, gathered) in expired {

@@ -51,12 +51,11 @@ impl Work {
         })
     }
 
-    pub(crate) fn update(client: Client, channel: Channel, request: v1::UpdateTailRequest) -> Work {
+    /// Not over the tail's own connection: that is full of what is not read yet.
+    pub(crate) fn update(client: Client, request: v1::UpdateTailRequest) -> Work {
         Work::spawn(async move {
-            let call = |request| {
-                let mut logs = client.logs_over(channel.clone());
-                async move { logs.update_tail(request).await }
-            };
+            let mut logs = client.logs();
+            let call = async |request| logs.update_tail(request).await;
             let updated = client.call_once(request, call).await;
             Done::Updated(updated.map(|updated| updated.positions))
         })

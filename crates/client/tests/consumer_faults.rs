@@ -360,3 +360,27 @@ async fn an_unreachable_server_is_told_in_time_and_tried_on() {
     };
     assert_eq!(taken, ["a"]);
 }
+
+#[tokio::test]
+async fn a_consumer_that_does_not_poll_can_still_change_its_mind() {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    let value = "x".repeat(10_000);
+    for _ in 0..100 {
+        fake.append("t", 0, &[&value]);
+    }
+    // The calls would time out late, so a wait for one shows.
+    let client = fake.client_with(|config| config.request_timeout(SOON * 2));
+    let config = ConsumerConfig::new()
+        .prefetch_bytes(64 << 10)
+        .poll_bytes_max(0);
+    let mut consumer = Consumer::new(&client, config).unwrap();
+    consumer.assign("t", 0, StartAt::Earliest);
+    take(&mut consumer, 1).await;
+    // Long enough for the connection to fill up.
+    tokio::time::sleep(SHORT).await;
+    fake.append("t", 0, &["last"]);
+    consumer.seek("t", 0, StartAt::Offset(Offset(100))).unwrap();
+    assert_eq!(take(&mut consumer, 1).await, ["last"]);
+    assert_eq!(fake.world().tails_opened, 1);
+}

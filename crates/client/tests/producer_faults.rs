@@ -363,3 +363,21 @@ async fn a_topic_that_does_not_exist_is_made_by_the_first_record() {
     assert_eq!(producer.append(record).await.unwrap().offset.unwrap().0, 0);
     assert_eq!(fake.values("new", 0), vec![b"v".to_vec()]);
 }
+
+#[tokio::test]
+async fn a_stream_that_never_answers_is_given_up_with_what_times_out() {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    fake.script(|_| Fault::Swallow);
+    let config = ProducerConfig::new().delivery_timeout(Duration::from_millis(50));
+    let producer = Producer::new(&fake.client(), config).unwrap();
+    let record = ProducerRecord::new("t", "unanswered");
+    for _ in 0..3 {
+        let error = producer.append(record).await.unwrap_err();
+        assert!(matches!(error, Error::DeliveryTimeout(_)), "{error}");
+    }
+    fake.script(|_| Fault::None);
+    let record = ProducerRecord::new("t", "answered");
+    let delivered = producer.append(record).await.unwrap();
+    assert_eq!(delivered.offset.unwrap().0, 3);
+}

@@ -16,18 +16,21 @@ use comlog_log::{Clock, ManualClock};
 use comlog_server::{Broker, BrokerConfig, DiskDirs};
 use comlog_storage::{DataDir, DiskOptions};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A server in this process that can be stopped and started on the same data and port. It has a
-/// runtime of its own, so that stopping ends its connections too.
+/// A server in this process that can be stopped and started on the same data and address. It has
+/// a runtime of its own, so that stopping ends everything; connections go through a relay, which
+/// can cut them.
 struct Server {
     data: TempDir,
     address: SocketAddr,
     running: Option<(Broker, Runtime)>,
+    relay: JoinHandle<()>,
 }
 
 impl Drop for Server {
@@ -35,6 +38,7 @@ impl Drop for Server {
         if let Some((_, runtime)) = self.running.take() {
             runtime.shutdown_background();
         }
+        self.relay.abort();
     }
 }
 
@@ -44,6 +48,7 @@ impl Server {
             data: TempDir::new().unwrap(),
             address: "127.0.0.1:0".parse().unwrap(),
             running: None,
+            relay: tokio::spawn(async {}),
         };
         server.serve().await;
         server
@@ -55,34 +60,45 @@ impl Server {
             .enable_all()
             .build()
             .unwrap();
-        let (path, address) = (self.data.path().to_owned(), self.address);
+        let path = self.data.path().to_owned();
         let started = runtime.spawn(async move {
             let data_dir = DataDir::open(&path, DiskOptions::default()).unwrap();
             let dirs = Arc::new(DiskDirs::new(data_dir));
             let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp(1)));
             let broker = Broker::open(BrokerConfig::default(), dirs, clock).await;
             let broker = broker.unwrap();
-            let listener = TcpListener::bind(address).await.unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let server = tonic::transport::Server::builder().add_routes(broker.routes());
             tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
             (broker, address)
         });
-        let (broker, address) = started.await.unwrap();
-        self.address = address;
+        let (broker, backend) = started.await.unwrap();
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.address = listener.local_addr().unwrap();
+        self.relay = tokio::spawn(relay(listener, backend));
         self.running = Some((broker, runtime));
     }
 
-    /// Starts anew, after an orderly end or as after a crash of the process.
+    /// Starts anew, after an orderly end, or after every connection broke in the middle.
     async fn restart(&mut self, orderly: bool) {
         let (broker, runtime) = self.running.take().unwrap();
-        if orderly {
-            broker.close().await;
+        if !orderly {
+            self.cut().await;
         }
+        broker.close().await;
+        self.cut().await;
         drop(broker);
         let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SOON));
         ended.await.unwrap();
         self.serve().await;
+    }
+
+    async fn cut(&mut self) {
+        self.relay.abort();
+        while !self.relay.is_finished() {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn url(&self) -> String {
@@ -96,6 +112,19 @@ impl Server {
             attempts_max: 100,
         };
         Client::new(ClientConfig::new(self.url()).retry(retry)).unwrap()
+    }
+}
+
+/// Passes connections on to the server; they end with it.
+async fn relay(listener: TcpListener, backend: SocketAddr) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        connections.spawn(async move {
+            if let Ok(mut server) = TcpStream::connect(backend).await {
+                drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+            }
+        });
     }
 }
 

@@ -329,8 +329,8 @@ impl Tail {
                 update = updates.recv() => {
                     let Some(update) = update else { return };
                     if let Some(kind) = next {
-                        // It was under way, and is outdated now.
-                        drop(messages.send(Ok(message(kind))).await);
+                        // It was under way, if there was room, and is outdated now.
+                        drop(messages.try_send(Ok(message(kind))));
                     }
                     self.update(update);
                 }
