@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comlog_log::Clock;
+use comlog_record::Offset;
 use comlog_storage::StorageError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +19,7 @@ use crate::counters::Counters;
 use crate::dirs::LogDirs;
 use crate::group_commit::OwnerEnv;
 use crate::groups::Groups;
+use crate::metrics::PartitionGauges;
 use crate::producer_ids::ProducerIdAllocator;
 use crate::service;
 use crate::status::ServiceError;
@@ -122,6 +124,26 @@ impl Broker {
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         self.0.counters.clone()
+    }
+
+    /// How many partitions there are, and how those stand that are open, at most `max` of them.
+    pub(crate) fn partition_gauges(&self, max: usize) -> (usize, Vec<PartitionGauges>) {
+        let topics = self.0.topics.list();
+        let partitions: Vec<_> = topics.iter().flat_map(|topic| topic.partitions()).collect();
+        let open = partitions.iter().filter_map(|partition| {
+            let reader = partition.reader().ok()?;
+            let (key, positions) = (partition.key(), reader.positions());
+            let number = |offset: Offset| u64::try_from(offset.0).unwrap_or(0);
+            Some(PartitionGauges {
+                topic: key.topic.clone(),
+                partition: key.partition,
+                start: number(positions.start),
+                high_watermark: number(positions.high_watermark),
+                end: number(positions.end),
+                size_bytes: reader.size_bytes(),
+            })
+        });
+        (partitions.len(), open.take(max).collect())
     }
 
     /// Says by grpc.health.v1 that the server will go, while it still takes work.

@@ -127,6 +127,8 @@ pub struct HttpConfig {
     /// Origins (`https://example.org`, or `*` for all) whose pages may call this server; none by
     /// default.
     pub cors_origins: Vec<String>,
+    /// Partitions that `/metrics` tells of one by one, at most (default 1,000).
+    pub metrics_partitions_max: usize,
 }
 
 impl Default for HttpConfig {
@@ -141,6 +143,7 @@ impl Default for HttpConfig {
             keepalive_interval_ms: 20_000,
             keepalive_timeout_ms: 20_000,
             cors_origins: Vec::new(),
+            metrics_partitions_max: 1_000,
         }
     }
 }

@@ -130,8 +130,13 @@ impl Owner {
     ) -> Vec<AppendOutcome> {
         let mut answers = Vec::new().into_iter();
         if !requests.is_empty() {
-            Counters::add(&self.env.counters.groups, 1);
+            let counters = self.env.counters.clone();
+            Counters::add(&counters.groups, 1);
+            counters.group_batches.observe(requests.len() as f64);
+            let started = Instant::now();
             answers = self.log.append(requests).await.into_iter();
+            let took = started.elapsed();
+            counters.commit_seconds.observe(took.as_secs_f64());
         }
         for open in outcomes.iter_mut().filter(|outcome| outcome.is_none()) {
             let answer = answers.next().map(|a| a.map_err(ServiceError::from));
@@ -150,8 +155,8 @@ impl Owner {
                 Counters::add(&counters.appended_bytes, request_len(&append) as u64);
             }
             Ok(_) => {}
-            Err(_) => {
-                Counters::add(&counters.refused_batches, 1);
+            Err(error) => {
+                counters.refuse(error.reason);
                 if let Some(lane) = &append.lane {
                     lane.suspend();
                 }

@@ -13,9 +13,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use crate::counters::Counters;
+use crate::broker::Broker;
 
 /// What the listener counts.
 #[derive(Debug, Default)]
@@ -69,9 +69,11 @@ impl Drop for Raised {
 /// Everything that is counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
-    pub(crate) broker: Arc<Counters>,
+    pub(crate) broker: Broker,
     pub(crate) listener: Arc<ListenerCounters>,
     pub(crate) started: Instant,
+    /// Partitions that are told of one by one.
+    pub(crate) partitions_max: usize,
 }
 
 impl Metrics {
@@ -88,118 +90,195 @@ impl Metrics {
         }
         text
     }
-}
 
-impl Collector for Metrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let to = &mut encoder;
-        let (listener, broker) = (&self.listener, &self.broker);
-        let uptime = i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX);
-        let uptime = ConstGauge::new(uptime);
-        write(
-            to,
-            "uptime",
+    fn encode_listener(&self, to: &mut Encoder<'_>) -> fmt::Result {
+        let counters = &self.listener;
+        to.gauge(
+            "uptime_seconds",
             "Since the start",
-            Some(&Unit::Seconds),
-            &uptime,
+            self.started.elapsed().as_secs(),
         )?;
-        let gauges = [
-            ("connections", "Connections open", &listener.connections),
+        to.gauge(
+            "connections",
+            "Connections open",
+            load(&counters.connections),
+        )?;
+        to.gauge(
+            "requests",
+            "Requests and streams under way",
+            load(&counters.requests),
+        )?;
+        to.counter(
+            "connections_accepted",
+            "Connections accepted",
+            load(&counters.accepted),
+        )?;
+        to.counter(
+            "connections_refused",
+            "Connections over the bound",
+            load(&counters.refused),
+        )?;
+        to.counter(
+            "connections_expired",
+            "Connections silent for too long",
+            load(&counters.expired),
+        )?;
+        to.counter(
+            "requests_overloaded",
+            "Requests over the bound",
+            load(&counters.overloaded),
+        )
+    }
+
+    fn encode_broker(&self, to: &mut Encoder<'_>) -> fmt::Result {
+        let counters = self.broker.counters();
+        to.gauge("tails", "Tails running", load(&counters.tails))?;
+        to.gauge(
+            "appending_batches",
+            "Batches queued, being written or synced",
+            load(&counters.appending_batches),
+        )?;
+        to.counter(
+            "appended_batches",
+            "Batches appended",
+            load(&counters.appended_batches),
+        )?;
+        to.counter(
+            "appended_records",
+            "Records appended",
+            load(&counters.appended_records),
+        )?;
+        to.counter(
+            "appended_bytes",
+            "Bytes of batches appended",
+            load(&counters.appended_bytes),
+        )?;
+        to.counter(
+            "fetched_bytes",
+            "Bytes handed to readers and tails",
+            load(&counters.fetched_bytes),
+        )?;
+        to.counter(
+            "groups",
+            "Groups of appends that shared a write",
+            load(&counters.groups),
+        )?;
+        to.metric(
+            "group_batches",
+            "Batches of each group",
+            &counters.group_batches,
+        )?;
+        to.metric(
+            "commit_seconds",
+            "Time a group took to be written and synced",
+            &counters.commit_seconds,
+        )?;
+        let refused = counters.refused_batches().map(|(reason, count)| {
+            let name = reason.as_str_name();
+            let label = name.strip_prefix("REASON_").unwrap_or(name);
+            ([("reason", label.to_owned())], ConstCounter::new(count))
+        });
+        to.family(
+            "refused_batches",
+            "Batches refused, by reason",
+            refused.collect(),
+        )
+    }
+
+    fn encode_partitions(&self, to: &mut Encoder<'_>) -> fmt::Result {
+        let (total, partitions) = self.broker.partition_gauges(self.partitions_max);
+        to.gauge("partitions", "Partitions of all topics", total as u64)?;
+        let columns: [(&str, &str, Column); 4] = [
+            ("partition_start_offset", "Log start offset", |p| p.start),
             (
-                "requests",
-                "Requests and streams under way",
-                &listener.requests,
+                "partition_high_watermark",
+                "Where what readers see ends",
+                |p| p.high_watermark,
             ),
-            ("tails", "Tails running", &broker.tails),
-            (
-                "appending_batches",
-                "Batches queued, being written or synced",
-                &broker.appending_batches,
-            ),
+            ("partition_end_offset", "Log end offset", |p| p.end),
+            ("partition_size_bytes", "Bytes of all segments", |p| {
+                p.size_bytes
+            }),
         ];
-        for (name, help, value) in gauges {
-            gauge(to, name, help, value)?;
-        }
-        let counters = [
-            (
-                "connections_accepted",
-                "Connections accepted",
-                &listener.accepted,
-            ),
-            (
-                "connections_refused",
-                "Connections over the bound",
-                &listener.refused,
-            ),
-            (
-                "connections_expired",
-                "Connections silent for too long",
-                &listener.expired,
-            ),
-            (
-                "requests_overloaded",
-                "Requests over the bound",
-                &listener.overloaded,
-            ),
-            (
-                "appended_batches",
-                "Batches appended",
-                &broker.appended_batches,
-            ),
-            (
-                "appended_records",
-                "Records appended",
-                &broker.appended_records,
-            ),
-            (
-                "appended_bytes",
-                "Bytes of batches appended",
-                &broker.appended_bytes,
-            ),
-            (
-                "refused_batches",
-                "Batches refused",
-                &broker.refused_batches,
-            ),
-            (
-                "groups",
-                "Groups of appends that shared one write",
-                &broker.groups,
-            ),
-            (
-                "fetched_bytes",
-                "Bytes handed out to readers and tails",
-                &broker.fetched_bytes,
-            ),
-        ];
-        for (name, help, value) in counters {
-            counter(to, name, help, value)?;
+        for (name, help, value) in columns {
+            let row = |p: &PartitionGauges| {
+                let labels = [
+                    ("topic", p.topic.to_string()),
+                    ("partition", p.partition.to_string()),
+                ];
+                (labels, as_gauge(value(p)))
+            };
+            to.family(name, help, partitions.iter().map(row).collect())?;
         }
         Ok(())
     }
 }
 
-fn counter(
-    to: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: &AtomicU64,
-) -> fmt::Result {
-    let value = ConstCounter::new(value.load(Ordering::Relaxed));
-    write(to, name, help, None, &value)
+impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut to = Encoder(encoder);
+        self.encode_listener(&mut to)?;
+        self.encode_broker(&mut to)?;
+        self.encode_partitions(&mut to)
+    }
 }
 
-fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &AtomicU64) -> fmt::Result {
-    let value = i64::try_from(value.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
-    write(to, name, help, None, &ConstGauge::new(value))
+/// Picks a number of a partition.
+type Column = fn(&PartitionGauges) -> u64;
+
+/// What `/metrics` tells of one partition.
+#[derive(Debug)]
+pub(crate) struct PartitionGauges {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    pub(crate) start: u64,
+    pub(crate) high_watermark: u64,
+    pub(crate) end: u64,
+    pub(crate) size_bytes: u64,
 }
 
-fn write(
-    to: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    unit: Option<&Unit>,
-    metric: &impl EncodeMetric,
-) -> fmt::Result {
-    metric.encode(to.encode_descriptor(name, help, unit, metric.metric_type())?)
+/// Writes metrics one after the other.
+struct Encoder<'a>(DescriptorEncoder<'a>);
+
+impl Encoder<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.metric(name, help, &ConstCounter::new(value))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.metric(name, help, &as_gauge(value))
+    }
+
+    fn metric(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, metric.metric_type())?;
+        metric.encode(encoder)
+    }
+
+    /// One metric with labels; nothing is written for an empty one.
+    fn family<const N: usize, M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: Vec<([(&'static str, String); N], M)>,
+    ) -> fmt::Result {
+        let Some((_, first)) = rows.first() else {
+            return Ok(());
+        };
+        let kind = first.metric_type();
+        let mut encoder = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, metric) in &rows {
+            metric.encode(encoder.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn load(value: &AtomicU64) -> u64 {
+    value.load(Ordering::Relaxed)
+}
+
+fn as_gauge(value: u64) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
 }

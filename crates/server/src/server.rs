@@ -103,9 +103,10 @@ impl Server {
         let counters = Arc::new(ListenerCounters::default());
         let pages = Pages {
             metrics: Metrics {
-                broker: broker.counters(),
+                broker: broker.clone(),
                 listener: counters.clone(),
                 started: Instant::now(),
+                partitions_max: config.http.metrics_partitions_max,
             },
             routes: routes.clone(),
             serving: serving.clone(),
