@@ -51,7 +51,8 @@ impl Activity {
             if deadline <= now {
                 return;
             }
-            tokio::time::sleep_until(deadline).await;
+            // `idle` may be the shorter one, and hold from the end of a request that began meanwhile.
+            tokio::time::sleep_until(deadline.min(now + idle)).await;
         }
     }
 

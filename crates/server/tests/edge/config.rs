@@ -1,5 +1,4 @@
 //! Where configuration comes from, and what is said about mistakes in it.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use comlog_server::{ConfigError, HttpConfig, Loaded, ServerConfig};
 
