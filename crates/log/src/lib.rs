@@ -10,8 +10,29 @@
 //!   .........[=====================)---------------)---------)
 //!                                             log end offset ^
 //! ```
-//! On `durable` topics the high watermark follows the durable position; on `memory` topics the
+//! On `durable` logs the high watermark follows the durable position; on `memory` logs the
 //! written one; under replication it will follow what is committed.
+//!
+//! # What it promises
+//!
+//! - A batch is in the log whole or not at all. Offsets are given in the order of the appends, and
+//!   one that was visible on a durable log is never given again.
+//! - After a crash the log holds every durable batch and at most a whole prefix of what followed.
+//!   Opening costs what was appended since the last checkpoint, not the size of the log.
+//! - Damage is fenced and reported with its offsets: never skipped silently, never overwritten.
+//! - A retried batch of an idempotent producer is answered with its first offsets, after a crash
+//!   too.
+//!
+//! The files are described in `format.md` beside this crate; `examples/embed.rs` shows a log inside
+//! another program.
+//!
+//! # Runtime and features
+//!
+//! The crate has no features and starts no task or thread; it holds no clock, no randomness and no
+//! file system: those are passed in. Its futures run on any executor, but for what the storage
+//! needs: `comlog_storage::MemoryStorage` nothing, the local disk (feature `mmap` of
+//! `comlog-storage`) a tokio runtime. It compiles for wasm32-unknown-unknown. Minimum supported
+//! Rust: 1.95.
 #![deny(clippy::disallowed_methods)]
 
 mod append;
@@ -36,6 +57,7 @@ mod scan;
 mod segment;
 mod tail;
 mod time_index;
+mod truncate;
 mod types;
 mod watermark;
 

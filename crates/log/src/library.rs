@@ -8,11 +8,10 @@ use comlog_storage::{Storage, StorageError};
 use tokio::sync::Mutex;
 
 use crate::offset_index::IndexEntry;
-use crate::recovery::write_indexes;
 use crate::scan::{Offsets, Scanner, Step, Valid};
 use crate::segment::{
     Indexes, Resident, Segment, decode_indexes, decode_time_index, offset_index_name, read_lock,
-    time_index_name, write_lock,
+    time_index_name, write_indexes, write_lock,
 };
 use crate::watermark::{View, add_damage};
 use crate::{DamagedRange, LogConfig, ReadError};

@@ -12,8 +12,7 @@ use crate::epoch::EpochTable;
 use crate::producer_state::ProducerState;
 use crate::scan::{Offsets, Scanner, Step, Valid};
 use crate::segment::{
-    Indexes, Segment, SegmentEnd, encode_indexes, offset_index_name, parse_index_name,
-    time_index_name,
+    Indexes, Segment, SegmentEnd, parse_index_name, remove_segment, write_indexes,
 };
 use crate::watermark::DAMAGED_MAX;
 use crate::{Cut, DamagedRange, Durability, LogConfig, RecoveryReport};
@@ -145,19 +144,6 @@ async fn remove_trimmed(
         remove_segment(storage, segment.base_offset).await?;
     }
     Ok(())
-}
-
-/// Removes a segment and its indexes; no error when something of it is gone already.
-pub(crate) async fn remove_segment(
-    storage: &dyn Storage,
-    base: Offset,
-) -> Result<(), StorageError> {
-    match storage.remove(base).await {
-        Ok(()) | Err(StorageError::NotFound { .. }) => {}
-        Err(error) => return Err(error),
-    }
-    storage.remove_blob(&offset_index_name(base)).await?;
-    storage.remove_blob(&time_index_name(base)).await
 }
 
 struct Recovery<'a> {
@@ -493,20 +479,5 @@ impl Recovery<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Writes both index blobs of a sealed segment. They are hints: when they cannot be written, they
-/// are rebuilt by whoever needs them.
-pub(crate) async fn write_indexes(storage: &dyn Storage, segment: SegmentEnd, indexes: &Indexes) {
-    let (offsets, times) = encode_indexes(segment, indexes);
-    let blobs = [
-        (offset_index_name(segment.base), offsets),
-        (time_index_name(segment.base), times),
-    ];
-    for (name, content) in blobs {
-        if let Err(error) = storage.write_blob(&name, content).await {
-            tracing::warn!(name, %error, "index not written, it will be rebuilt when needed");
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use comlog_record::{BatchHeader, Offset, Timestamp};
-use comlog_storage::SegmentReader;
+use comlog_storage::{SegmentReader, Storage, StorageError};
 
 use crate::codec::{Decoder, Encoder, Kind, Unusable};
 use crate::offset_index::OffsetIndex;
@@ -128,6 +128,34 @@ pub(crate) fn inspect_time_index(blob: &[u8]) -> Result<(InspectedSegment, TimeI
     let index = TimeIndex::decode(segment.base, &mut from)?;
     from.finish()?;
     Ok((segment.inspected(), index))
+}
+
+/// Writes both index blobs of a sealed segment. They are hints: when they cannot be written, they
+/// are rebuilt by whoever needs them.
+pub(crate) async fn write_indexes(storage: &dyn Storage, segment: SegmentEnd, indexes: &Indexes) {
+    let (offsets, times) = encode_indexes(segment, indexes);
+    let blobs = [
+        (offset_index_name(segment.base), offsets),
+        (time_index_name(segment.base), times),
+    ];
+    for (name, content) in blobs {
+        if let Err(error) = storage.write_blob(&name, content).await {
+            tracing::warn!(name, %error, "index not written, it will be rebuilt when needed");
+        }
+    }
+}
+
+/// Removes a segment and its indexes; no error when something of it is gone already.
+pub(crate) async fn remove_segment(
+    storage: &dyn Storage,
+    base: Offset,
+) -> Result<(), StorageError> {
+    match storage.remove(base).await {
+        Ok(()) | Err(StorageError::NotFound { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    storage.remove_blob(&offset_index_name(base)).await?;
+    storage.remove_blob(&time_index_name(base)).await
 }
 
 /// Which segment an index belongs to, and how much of it it covers: all.

@@ -12,5 +12,6 @@ mod idempotence;
 mod inspect;
 mod model;
 mod recovery;
+mod sharing;
 mod support;
 mod tail;
