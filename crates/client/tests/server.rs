@@ -265,6 +265,34 @@ async fn administration_does_what_it_says() {
     assert_eq!(deleted.kind(), ErrorKind::NotFound);
 }
 
+#[tokio::test]
+async fn a_group_goes_on_where_it_committed() {
+    let server = Server::start().await;
+    let client = server.client();
+    let producer = Producer::new(&client, ProducerConfig::new()).unwrap();
+    let config = ConsumerConfig::new()
+        .group("g")
+        .offset_reset(OffsetReset::Earliest);
+    for round in 0..3 {
+        let value = format!("round {round}");
+        producer
+            .append(ProducerRecord::new("t", &value))
+            .await
+            .unwrap();
+        let mut consumer = Consumer::new(&client, config.clone()).unwrap();
+        consumer.subscribe(["t"]);
+        assert_eq!(take(&mut consumer, 1).await, [value]);
+        consumer.commit().await.unwrap();
+    }
+    assert_eq!(client.list_groups().await.unwrap(), ["g"]);
+    let committed = client.committed_offsets("g", Vec::new()).await.unwrap();
+    assert_eq!(committed[0].offset, 3);
+    client.delete_group("g").await.unwrap();
+    let mut consumer = Consumer::new(&client, config).unwrap();
+    consumer.subscribe(["t"]);
+    assert_eq!(take(&mut consumer, 3).await.len(), 3);
+}
+
 #[allow(dead_code, reason = "its main function takes arguments")]
 #[path = "../examples/produce.rs"]
 mod produce;

@@ -20,6 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::service::InterceptorLayer;
+use tonic::transport::ServerTlsConfig;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -87,15 +89,27 @@ pub struct Fake {
     pub shared: Shared,
     pub address: SocketAddr,
     running: Option<(JoinHandle<()>, watch::Sender<bool>)>,
+    tls: Option<ServerTlsConfig>,
+    /// Calls without this header are refused.
+    authorization: Option<&'static str>,
 }
 
 impl Fake {
     pub async fn start() -> Fake {
+        Fake::start_with(None, None).await
+    }
+
+    pub async fn start_with(
+        tls: Option<ServerTlsConfig>,
+        authorization: Option<&'static str>,
+    ) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut fake = Fake {
             shared: Arc::default(),
             address: listener.local_addr().unwrap(),
             running: None,
+            tls,
+            authorization,
         };
         fake.serve(listener);
         fake
@@ -111,7 +125,22 @@ impl Fake {
             .max_decoding_message_size(64 << 20);
         let topics = v1::topic_service_server::TopicServiceServer::new(service.clone());
         let groups = v1::group_service_server::GroupServiceServer::new(service);
-        let server = tonic::transport::Server::builder()
+        let mut server = tonic::transport::Server::builder();
+        if let Some(tls) = self.tls.clone() {
+            server = server.tls_config(tls).unwrap();
+        }
+        let wanted = self.authorization;
+        let check = move |request: Request<()>| {
+            let given = request.metadata().get("authorization");
+            match wanted {
+                Some(wanted) if given.is_none_or(|given| given != wanted) => {
+                    Err(Status::unauthenticated("who are you?"))
+                }
+                _ => Ok(request),
+            }
+        };
+        let server = server
+            .layer(InterceptorLayer::new(check))
             .add_service(logs)
             .add_service(topics)
             .add_service(groups);
