@@ -72,6 +72,11 @@ pub(crate) const TEST: &[Step] = &[
         run: Line("cargo test --workspace --all-features --no-fail-fast"),
     },
     Step {
+        name: "sim",
+        needs: &[],
+        run: Line("cargo run --release -p comlog-sim -- --seeds 2000"),
+    },
+    Step {
         name: "record-interop",
         needs: &[],
         run: Line("ci/record-interop"),

@@ -61,7 +61,7 @@ pub(crate) struct ServeArgs {
     /// Serve TLS with a certificate made for localhost; for development
     #[arg(long)]
     tls_self_signed: bool,
-    /// An origin (https://example.org) whose pages may call this server; may be repeated
+    /// An origin (`https://example.org`) whose pages may call this server; may be repeated
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     cors_origins: Vec<String>,
     /// How log lines look: text or json
