@@ -237,3 +237,66 @@ fn a_port_in_use_is_found_before_the_data_directory_is_made() {
     assert_eq!(finished(command).status.code(), Some(1));
     assert!(!data.exists());
 }
+
+/// Processor time of a process so far, in ticks of 10 ms.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split(' ').collect();
+    // utime and stime, counted from behind the name.
+    fields[12].parse::<u64>().unwrap() + fields[13].parse::<u64>().unwrap()
+}
+
+fn limit_descriptors(pid: u32, max: usize) {
+    let limited = Command::new("prlimit")
+        .args(["--pid", &pid.to_string(), &format!("--nofile={max}:")])
+        .status();
+    assert!(limited.unwrap().success());
+}
+
+#[test]
+fn without_file_descriptors_it_waits_and_does_not_spin() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut served = Served::start(&dir.path().join("data"), &[]);
+    let pid = served.child.id();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count();
+    // From now on the process may open nothing more; the hard limit stays.
+    limit_descriptors(pid, open);
+
+    let mut waiting = TcpStream::connect(served.address()).unwrap();
+    let mut said = BufReader::new(served.child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains("cannot accept connections")));
+    let before = ticks(pid);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let spent = ticks(pid) - before;
+    assert!(spent < 30, "{spent} of 100 ticks were spent on waiting");
+
+    limit_descriptors(pid, open + 100);
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    waiting.write_all(request).unwrap();
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("ok\n"), "who waited is served: {answer}");
+}
+
+#[test]
+fn it_serves_on_when_nobody_reads_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut served = Served::start(&dir.path().join("data"), &["--log-level", "debug"]);
+    drop(served.child.stderr.take());
+    for _ in 0..3 {
+        // Each of these is logged, to nobody.
+        let mut broken = TcpStream::connect(served.address()).unwrap();
+        broken.write_all(b"nonsense\r\n\r\n").unwrap();
+        broken.read_to_end(&mut Vec::new()).unwrap();
+    }
+    let mut stream = TcpStream::connect(served.address()).unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("ok\n"), "{answer}");
+    served.signal("TERM");
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+}
