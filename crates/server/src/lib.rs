@@ -1,6 +1,37 @@
 //! The comlog service: topics, partitions, group commit, gRPC and gRPC-web on one port.
 //!
-//! [`Broker`] is everything behind the listener: it owns the logs and hands out the services.
+//! [`Server`] is what `comlog serve` runs: a listener with its bounds, TLS and pages, before a
+//! [`Broker`], which is everything behind the listener: it owns the logs and hands out the services.
+//! A program that has a listener of its own takes the broker alone and its [`Broker::routes`].
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use comlog_server::{Server, ServerConfig, SystemClock};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut config = ServerConfig::default();
+//! config.data_dir = "./data".into();
+//! config.listen = "127.0.0.1:0".parse()?;
+//! config.validate()?;
+//! let server = Server::start(config, Arc::new(SystemClock)).await?;
+//! println!("serving on {}", server.url());
+//! let ctrl_c = async { drop(tokio::signal::ctrl_c().await) };
+//! server.run(ctrl_c).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything asynchronous here needs a tokio runtime with all drivers on. There are no features to
+//! choose; Linux, and the Rust version that `rust-version` names, or a later one.
+//!
+//! | Where | What it bounds or sets |
+//! |---|---|
+//! | [`HttpConfig`] | connections, streams, requests, headers, timeouts, other origins |
+//! | [`AppendConfig`], [`FetchConfig`], [`GroupsConfig`], [`TopicsConfig`] | what the broker holds and has under way |
+//! | [`DiskConfig`] | syncs, maps and memory of the local disk |
+//! | [`TopicDefaults`] | what topics follow unless they say otherwise |
+//! | [`TlsConfig`], [`LoggingConfig`] | encryption, what is written to stderr |
 
 mod activity;
 mod broker;
