@@ -110,8 +110,17 @@ fn self_signed(data_dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
         write_private(&key, made.signing_key.serialize_pem().as_bytes()).map_err(failed(&key))?;
         fs::write(&cert, made.cert.pem()).map_err(failed(&cert))?;
     }
-    tracing::warn!(certificate = %cert.display(), "self-signed certificate, for development only; give it to clients with --ca-cert");
+    let sha256 = fingerprint(certificates(&cert)?.first());
+    tracing::warn!(certificate = %cert.display(), %sha256, "self-signed certificate, for development only; give it to clients with --ca-cert");
     Ok((cert, key))
+}
+
+/// What a person compares with what a browser or `openssl x509 -fingerprint -sha256` shows.
+fn fingerprint(certificate: Option<&CertificateDer<'_>>) -> String {
+    let der = certificate.map_or(&[][..], |certificate| certificate.as_ref());
+    let digest = ring::digest::digest(&ring::digest::SHA256, der);
+    let bytes = digest.as_ref().iter().map(|byte| format!("{byte:02X}"));
+    bytes.collect::<Vec<_>>().join(":")
 }
 
 /// Writes a file that only its owner may read.
