@@ -11,6 +11,7 @@ use comlog_log::{AppendRequest, Log, LogError};
 use comlog_proto::v1::Reason;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::counters::Counters;
@@ -45,7 +46,13 @@ pub(crate) struct Owner {
 
 impl Owner {
     /// Starts the task. It ends with [`Command::Close`], or when every sender is gone.
-    pub(crate) fn start(key: PartitionKey, log: Log, env: &OwnerEnv) -> mpsc::Sender<Command> {
+    /// `ended` is cancelled then, and when the task is dropped.
+    pub(crate) fn start(
+        key: PartitionKey,
+        log: Log,
+        env: &OwnerEnv,
+        ended: CancellationToken,
+    ) -> mpsc::Sender<Command> {
         let (sender, commands) = mpsc::channel(env.queue_max);
         let owner = Owner {
             key,
@@ -55,7 +62,11 @@ impl Owner {
             sync_due: None,
             env: env.clone(),
         };
-        env.tasks.spawn(owner.run());
+        let ended = ended.drop_guard();
+        env.tasks.spawn(async move {
+            owner.run().await;
+            drop(ended);
+        });
         sender
     }
 

@@ -8,6 +8,7 @@ use comlog_proto::v1::Reason;
 use comlog_record::{Limits, Offset};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::budget::BudgetPermit;
 use crate::counters::Counters;
@@ -136,6 +137,8 @@ enum State {
     Open {
         commands: mpsc::Sender<Command>,
         reader: LogReader,
+        /// Cancelled when the owner has ended, and so has answered everything.
+        ended: CancellationToken,
     },
     Failed(LogError),
 }
@@ -152,8 +155,13 @@ impl Partition {
         let state = match opened {
             Ok(log) => {
                 let reader = log.reader();
-                let commands = Owner::start(key.clone(), log, env);
-                State::Open { commands, reader }
+                let ended = CancellationToken::new();
+                let commands = Owner::start(key.clone(), log, env, ended.clone());
+                State::Open {
+                    commands,
+                    reader,
+                    ended,
+                }
             }
             Err(error) => State::Failed(error),
         };
@@ -238,6 +246,10 @@ impl Partition {
             Err(error) => {
                 if let Some(lane) = &append.lane {
                     lane.suspend();
+                }
+                // What was queued before is answered before.
+                if let State::Open { ended, .. } = &self.state {
+                    ended.cancelled().await;
                 }
                 append.reply.send(Err(error));
             }

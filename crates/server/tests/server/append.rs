@@ -1,6 +1,9 @@
 //! Append, AppendBatches, Sync, Fence, InitProducerId.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use comlog_proto::v1;
+use comlog_proto::v1::log_service_client::LogServiceClient;
 use comlog_server::BrokerConfig;
 use tonic::Code;
 
@@ -519,4 +522,69 @@ async fn a_message_that_is_too_large_says_so() {
         .await;
     let answer = stream.expect("opens").into_inner().message().await;
     assert_refused(answer, Code::InvalidArgument, "BATCH_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn a_connection_has_a_bound_of_its_own() {
+    let server = TestServer::start().await;
+    server.create_topic("t", 1).await;
+    server.dirs.hold_syncs();
+    // In the process, where the extensions of a request reach the service as a listener sets them.
+    let log = LogServiceClient::new(server.broker.routes());
+    let connection = comlog_server::ConnectionBudget::new(100);
+    let value = "x".repeat(80);
+    let request = || {
+        let mut request = tonic::Request::new(append_request("t", 0, &[&value]));
+        request.extensions_mut().insert(connection.clone());
+        request
+    };
+    let mut first = log.clone();
+    let first_request = request();
+    let first = tokio::spawn(async move { first.append(first_request).await });
+    server
+        .until(|c| c.appending_batches.load(Relaxed) == 1)
+        .await;
+    let refused = log.clone().append(request()).await;
+    let status = assert_refused(refused, Code::ResourceExhausted, "OVERLOADED");
+    assert!(
+        status.message().contains("per_connection"),
+        "{}",
+        status.message()
+    );
+    let mut other = server.log();
+    let other = tokio::spawn(async move { other.append(append_request("t", 0, &["v"])).await });
+    server
+        .until(|c| c.appending_batches.load(Relaxed) == 2)
+        .await;
+    server.dirs.release_syncs();
+    first.await.expect("runs").expect("appends");
+    other
+        .await
+        .expect("runs")
+        .expect("another connection is not affected");
+}
+
+#[tokio::test]
+async fn the_queue_of_a_partition_is_bounded() {
+    let mut config = BrokerConfig::default();
+    config.append.partition_queue_max = 1;
+    let server = TestServer::start_with(config).await;
+    server.create_topic("t", 1).await;
+    server.dirs.hold_syncs();
+    let spawn = || {
+        let mut log = server.log();
+        tokio::spawn(async move { log.append(append_request("t", 0, &["v"])).await })
+    };
+    let groups = server.broker.counters().groups.load(Relaxed);
+    let at_the_disk = spawn();
+    server.until(|c| c.groups.load(Relaxed) == groups + 1).await;
+    let queued = spawn();
+    server
+        .until(|c| c.appending_batches.load(Relaxed) == 2)
+        .await;
+    let refused = server.log().append(append_request("t", 0, &["v"])).await;
+    assert_refused(refused, Code::ResourceExhausted, "OVERLOADED");
+    server.dirs.release_syncs();
+    at_the_disk.await.expect("runs").expect("appends");
+    queued.await.expect("runs").expect("appends");
 }

@@ -243,3 +243,54 @@ async fn a_deleted_topic_is_not_found() {
         v1::Reason::TopicNotFound
     );
 }
+
+#[tokio::test]
+async fn bounds_hold_a_stream_back_and_refuse_nothing() {
+    let mut config = comlog_server::BrokerConfig::default();
+    config.append.inflight_bytes_max = 100;
+    config.append.stream_inflight_max = 2;
+    config.append.partition_queue_max = 1;
+    let server = TestServer::start_with(config).await;
+    server.create_topic("t", 1).await;
+    let mut stream = Stream::open(&server).await;
+    for id in 0..50 {
+        stream.send(request(id, 0, batch(&["v"]))).await;
+    }
+    for id in 0..50 {
+        let (found, result) = stream.answer().await;
+        assert_eq!((found, appended(&result).base_offset), (id, id as i64));
+    }
+}
+
+#[tokio::test]
+async fn answers_keep_their_order_when_the_topic_is_deleted() {
+    let server = TestServer::start().await;
+    server.create_topic("t", 1).await;
+    let mut stream = Stream::open(&server).await;
+    let sender = stream.send.clone();
+    let sending = tokio::spawn(async move {
+        let mut id = 0;
+        while sender.send(request(id, 0, batch(&["v"]))).await.is_ok() {
+            id += 1;
+        }
+    });
+    assert_eq!(stream.answer().await.0, 0);
+    let delete = v1::DeleteTopicRequest {
+        name: "t".to_owned(),
+    };
+    let mut topics = server.topics();
+    let deleting = tokio::spawn(async move { topics.delete_topic(delete).await });
+    let mut next = 1;
+    let mut refused = 0;
+    while refused < 3 {
+        let (id, result) = stream.answer().await;
+        assert_eq!(id, next);
+        next += 1;
+        match result.result.expect("set") {
+            v1::append_result::Result::Appended(_) => assert_eq!(refused, 0),
+            v1::append_result::Result::Error(_) => refused += 1,
+        }
+    }
+    deleting.await.expect("runs").expect("deletes");
+    sending.abort();
+}
