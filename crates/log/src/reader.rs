@@ -185,10 +185,21 @@ impl LogReader {
             let start = read_lock(&resident.indexes).times.start_for(timestamp);
             let start = start.unwrap_or(segment.base);
             if let Some(found) = self.search(start, timestamp).await? {
+                self.check_whole(found.offset)?;
                 return Ok(Some(found));
             }
         }
+        self.check_whole(self.positions().high_watermark)?;
         Ok(None)
+    }
+
+    /// That nothing is known to be damaged below `end`.
+    fn check_whole(&self, end: Offset) -> Result<(), ReadError> {
+        let start = self.positions().start;
+        match self.known_damage(OffsetRange::new(start, end)).first() {
+            Some(range) => Err(corrupt(range)),
+            None => Ok(()),
+        }
     }
 
     /// Goes through the batches from `from` on.
@@ -214,6 +225,13 @@ impl LogReader {
                 let Some(batch) = batches.next_batch(&limits).map_err(damaged)? else {
                     break;
                 };
+                // No checksum covers the base offset: it must fit between its neighbours.
+                let next = batches.peek_header().map(|next| next.base_offset);
+                if batch.header().next_offset() > next.unwrap_or(fetched.offsets.end) {
+                    return Err(damaged(comlog_record::DecodeError::Invalid(
+                        "base offset does not fit the batches around it",
+                    )));
+                }
                 if let Some(found) = self
                     .search_batch(&batch, timestamp, &limits)
                     .map_err(damaged)?

@@ -186,7 +186,7 @@ impl Watermark {
     }
 }
 
-/// Adds to the damage known, dropping what is known already.
+/// Adds to the damage known; what overlaps becomes one range.
 pub(crate) fn add_damage(view: &RwLock<View>, found: &[DamagedRange]) {
     if found.is_empty() {
         return;
@@ -194,17 +194,38 @@ pub(crate) fn add_damage(view: &RwLock<View>, found: &[DamagedRange]) {
     let mut view = write_lock(view);
     let known = Arc::make_mut(&mut view.damaged);
     for range in found {
-        let overlaps = |old: &DamagedRange| {
+        let inside = |old: &DamagedRange| {
             old.segment == range.segment
-                && old.positions.start < range.positions.end
-                && range.positions.start < old.positions.end
+                && old.positions.start <= range.positions.start
+                && range.positions.end <= old.positions.end
         };
-        if known.len() < DAMAGED_MAX && !known.iter().any(overlaps) {
-            tracing::error!(offsets = %range.offsets, reason = range.reason, "part of the log is damaged");
-            known.push(range.clone());
+        if known.iter().any(inside) {
+            continue;
+        }
+        tracing::error!(offsets = %range.offsets, reason = range.reason, "part of the log is damaged");
+        let merged = absorb(known, range.clone());
+        if known.len() < DAMAGED_MAX {
+            known.push(merged);
         }
     }
     known.sort_by_key(|range| range.offsets.start);
+}
+
+/// Takes what overlaps `range` out of `known` and into it.
+fn absorb(known: &mut Vec<DamagedRange>, mut range: DamagedRange) -> DamagedRange {
+    known.retain(|old| {
+        let apart = old.segment != range.segment
+            || old.positions.end <= range.positions.start
+            || range.positions.end <= old.positions.start;
+        if !apart {
+            range.offsets.start = range.offsets.start.min(old.offsets.start);
+            range.offsets.end = range.offsets.end.max(old.offsets.end);
+            range.positions.start = range.positions.start.min(old.positions.start);
+            range.positions.end = range.positions.end.max(old.positions.end);
+        }
+        apart
+    });
+    range
 }
 
 #[cfg(test)]
@@ -270,5 +291,18 @@ mod tests {
         let known = read_lock(&view).damaged[0].clone();
         add_damage(&view, &[known]);
         assert_eq!(read_lock(&view).damaged.len(), 1);
+    }
+
+    #[test]
+    fn wider_damage_takes_the_place_of_what_it_covers() {
+        let view = RwLock::new(view());
+        let mut wider = read_lock(&view).damaged[0].clone();
+        wider.offsets = OffsetRange::new(Offset(12), Offset(16));
+        wider.positions = 300..410;
+        add_damage(&view, &[wider]);
+        let known = read_lock(&view).damaged.to_vec();
+        assert_eq!(known.len(), 1);
+        assert_eq!(known[0].offsets, OffsetRange::new(Offset(12), Offset(20)));
+        assert_eq!(known[0].positions, 300..600);
     }
 }
