@@ -61,9 +61,7 @@ pub(crate) fn check_fetched(
                 check_harm(model, at, &error)?;
                 harmed = true;
                 at += 1;
-                if matches!(error, DecodeError::Checksum { .. }) {
-                    continue;
-                }
+                // The length may be what is wrong: nothing behind it can be told from here.
                 break;
             }
         };

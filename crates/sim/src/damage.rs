@@ -16,6 +16,8 @@ use comlog_storage::Storage;
 const SCARS_MAX: usize = 3;
 /// What cannot be read for one bad page.
 const PAGE: u64 = 4096;
+/// Magic and format number of a blob: one of a newer format is refused, not rebuilt.
+const BLOB_HEAD: usize = 12;
 /// The leader epoch in a batch: no checksum covers it, so nobody can notice.
 const UNCHECKED: Range<u64> = 12..16;
 
@@ -188,10 +190,10 @@ impl World {
         }
         let content = finish(self.storage.read_blob(&name))?;
         let len = content.ok().flatten().map_or(0, |content| content.len());
-        if len == 0 {
+        if len <= BLOB_HEAD {
             return Ok(());
         }
-        let position = self.rng.random_range(0..len);
+        let position = self.rng.random_range(BLOB_HEAD..len);
         self.storage
             .corrupt_blob(&name, position, 1 << self.rng.random_range(0..8));
         self.note(format_args!("flip a bit of blob {name} at {position}"));

@@ -70,6 +70,7 @@ impl World {
             }
             clean = false;
             disturbed += 1;
+            self.doubt.disturbed = true;
             self.end_process();
         };
         self.faults = FaultPlan::default();
@@ -117,7 +118,7 @@ impl World {
         self.check_end(end)?;
         let lost = end < self.model.end() && self.doubt.end.is_none();
         ensure!(
-            !lost || positions.leader_epoch > self.model.epoch,
+            !lost || self.doubt.forgetful || positions.leader_epoch > self.model.epoch,
             "visible batches were lost, the leader epoch stayed {}",
             self.model.epoch
         );
@@ -196,7 +197,9 @@ impl World {
             self.model.token
         );
         let epoch = positions.leader_epoch;
-        let expected = epoch == self.model.epoch || Some(epoch) == self.doubt.epoch;
+        let expected = epoch == self.model.epoch
+            || Some(epoch) == self.doubt.epoch
+            || self.doubt.disturbed && epoch > self.model.epoch;
         ensure!(
             forgetful || report.epoch_raised && epoch > self.model.epoch || expected,
             "leader epoch {epoch}, promised {}",
@@ -246,7 +249,7 @@ impl World {
         while from < end {
             let bytes_max = self.rng.random_range(0..20_000);
             self.summary.reads += 1;
-            let next = match finish(reader.read(from, bytes_max))? {
+            let next = match self.finish(reader.read(from, bytes_max))? {
                 Ok(fetched) => check_fetched(&self.model, from, bytes_max, &fetched)?,
                 Err(error) => check_read_error(&self.model, from, &error)?,
             };

@@ -10,17 +10,21 @@ use comlog_storage::FaultPlan;
 use rand::Rng;
 
 use crate::check::{check_damaged, check_fetched, check_positions, check_read_error, ensure};
-use crate::drive::{Broken, drive, finish};
+use crate::drive::{Broken, drive};
 use crate::model::{Expected, Model};
 use crate::request::Producers;
-use crate::world::World;
+use crate::world::{Background, World};
 
 /// Calls a method of the log, which a crash may cut: `None` then, and the log is gone.
 macro_rules! call {
     ($world:expr, $method:ident($($argument:expr),*)) => {{
         let mut log = $world.log.take().ok_or("no log is open")?;
         let budget = $world.budget();
-        let outcome = drive(log.$method($($argument),*), budget, || Ok(()))?;
+        let background = &mut $world.background;
+        let outcome = drive(log.$method($($argument),*), budget, || {
+            Background::nudge(background);
+            Ok(())
+        })?;
         if outcome.is_some() {
             $world.log = Some(log);
         }
@@ -93,7 +97,7 @@ impl World {
         self.set_plan();
         let request = self.plain_request()?;
         self.note(format_args!("room again"));
-        let results = finish(self.log()?.append(vec![request.clone()]))?;
+        let results = self.append_one(&request)?;
         ensure!(
             matches!(results[..], [Ok(_)]),
             "there is room again, but {results:?}"
@@ -133,8 +137,10 @@ impl World {
         let budget = self.budget();
         let mut seen = Vec::new();
         let (floor, end) = (self.floor(), self.model.end());
+        let background = &mut self.background;
         let appending = log.append(group.clone());
         let results = drive(appending, budget, || {
+            Background::nudge(background);
             observe(&reader, floor, end, &mut seen)
         })?;
         self.observed.append(&mut seen);
@@ -285,9 +291,11 @@ impl World {
         self.faults = FaultPlan::default();
         self.set_plan();
         let request = self.plain_request()?;
-        let log = self.log()?;
-        ensure!(log.failure().is_some(), "failed, but it does not say so");
-        let results = finish(log.append(vec![request]))?;
+        ensure!(
+            self.log()?.failure().is_some(),
+            "failed, but it does not say so"
+        );
+        let results = self.append_one(&request)?;
         ensure!(
             matches!(results[..], [Err(AppendError::Failed(_))]),
             "failed earlier, yet an append is answered with {results:?}"
@@ -349,17 +357,14 @@ impl World {
 
     fn trim(&mut self) -> Result<(), Broken> {
         let target = self.any_visible_offset()?;
-        self.doubt.start = Some(target.max(self.model.start));
+        let target = target.max(self.model.start);
+        self.doubt.start = self.doubt.start.max(Some(target));
         match call!(self, trim(target)) {
             None => self.restart(),
             Some(Ok(start)) => {
                 self.note(format_args!("trim {target}: {start}"));
-                ensure!(
-                    Some(start) == self.doubt.start,
-                    "trimmed at {target}, starts at {start}"
-                );
+                ensure!(start == target, "trimmed at {target}, starts at {start}");
                 self.model.start = start;
-                self.doubt.start = None;
                 Ok(())
             }
             Some(Err(error)) => self.take_trim_error("trim", &error),
@@ -369,13 +374,11 @@ impl World {
     fn take_trim_error(&mut self, what: &str, error: &LogError) -> Result<(), Broken> {
         if self.take_error(what, error)? {
             let start = self.reader()?.positions().start;
-            let most = self.doubt.start.take().unwrap_or(self.model.start);
+            let most = self.doubt.start.unwrap_or(self.model.start);
             ensure!(
                 self.model.start <= start && start <= most,
                 "{what} failed, the log starts at {start}"
             );
-            // The disk may hold either; a crash shows which.
-            self.doubt.start = (start < most).then_some(most);
             self.model.start = start;
         }
         Ok(())
@@ -424,7 +427,7 @@ impl World {
     }
 
     fn maintain(&mut self) -> Result<(), Broken> {
-        self.doubt.start = Some(self.model.end());
+        self.doubt.start = self.doubt.start.max(Some(self.model.end()));
         match call!(self, maintain()) {
             None => self.restart(),
             Some(Ok(removed)) => {
@@ -444,7 +447,6 @@ impl World {
                     "starts at {start} after removing up to {behind}"
                 );
                 self.model.start = start;
-                self.doubt.start = None;
                 Ok(())
             }
             Some(Err(error)) => self.take_trim_error("maintain", &error),
@@ -545,7 +547,7 @@ impl World {
         };
         let result = match tried {
             Some(result) => result,
-            None => finish(reader.read(from, bytes_max))?,
+            None => self.finish(reader.read(from, bytes_max))?,
         };
         self.summary.reads += 1;
         let next = match result {
@@ -564,7 +566,7 @@ impl World {
     fn find_timestamp(&mut self) -> Result<(), Broken> {
         let timestamp = Timestamp(self.now - self.rng.random_range(-1_000..60_000));
         let reader = self.reader()?;
-        let found = finish(reader.offset_for_timestamp(timestamp))?;
+        let found = self.finish(reader.offset_for_timestamp(timestamp))?;
         let visible = reader.positions().high_watermark;
         let expected = self.model.find_timestamp(timestamp, visible);
         self.note(format_args!("timestamp {timestamp}: {expected:?}"));
@@ -584,7 +586,8 @@ impl World {
 
     /// Verification finds all damage, and nothing else.
     fn verify(&mut self) -> Result<(), Broken> {
-        let found = finish(self.reader()?.verify())?;
+        let reader = self.reader()?;
+        let found = self.finish(reader.verify())?;
         let found = found.map_err(|error| format!("verifying: {error}"))?;
         self.note(format_args!("verify: {} damaged", found.len()));
         for range in &found {
@@ -647,6 +650,16 @@ impl World {
 
     fn plain_request(&mut self) -> Result<AppendRequest, Broken> {
         self.produce(|producers, model| producers.plain(model))
+    }
+
+    fn append_one(
+        &mut self,
+        request: &AppendRequest,
+    ) -> Result<Vec<Result<Appended, AppendError>>, Broken> {
+        let mut log = self.log.take().ok_or("no log is open")?;
+        let results = self.finish(log.append(vec![request.clone()]))?;
+        self.log = Some(log);
+        Ok(results)
     }
 
     fn produce<T>(

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::check::{check_fetched, check_read_error, ensure};
 use crate::damage::Scar;
-use crate::drive::Broken;
+use crate::drive::{Broken, drive};
 use crate::model::Model;
 use crate::trace::{Failure, Trace};
 use crate::{Options, Sabotage, Summary};
@@ -24,7 +24,8 @@ use crate::{Options, Sabotage, Summary};
 pub(crate) struct Doubt {
     /// Batches in the order they were given, as the log would assign them.
     pub(crate) batches: Vec<RecordBatch>,
-    /// A trim up to here, or by retention to anywhere.
+    /// The furthest trim, or end that retention could have gone to, since the log was opened. One
+    /// that failed may come up after a crash.
     pub(crate) start: Option<Offset>,
     /// A truncation to here.
     pub(crate) end: Option<Offset>,
@@ -33,6 +34,8 @@ pub(crate) struct Doubt {
     pub(crate) epoch: Option<LeaderEpoch>,
     /// The power was cut: what was not synced may be lost.
     pub(crate) power: bool,
+    /// An opening was cut or failed: it may have raised the leader epoch.
+    pub(crate) disturbed: bool,
     /// The checkpoint was harmed: what only it knew may be lost.
     pub(crate) forgetful: bool,
     /// A device error came: pages may be lost though the machine did not crash.
@@ -46,6 +49,20 @@ pub(crate) struct Background {
     from: Offset,
     bytes_max: usize,
     reading: Reading,
+    result: Option<Result<Fetched, ReadError>>,
+}
+
+impl Background {
+    /// Polls the read once. Whoever else waits must do this too: it may hold a lock.
+    pub(crate) fn nudge(background: &mut Option<Background>) {
+        let Some(background) = background.as_mut().filter(|read| read.result.is_none()) else {
+            return;
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(result) = background.reading.as_mut().poll(&mut context) {
+            background.result = Some(result);
+        }
+    }
 }
 
 pub(crate) struct World {
@@ -195,21 +212,21 @@ impl World {
             from,
             bytes_max,
             reading,
+            result: None,
         });
         Ok(())
     }
 
     /// Goes on with the background read, and checks it when it ends.
     pub(crate) fn poll_background(&mut self) -> Result<(), Broken> {
-        let Some(background) = &mut self.background else {
+        Background::nudge(&mut self.background);
+        let Some(read) = self.background.take_if(|read| read.result.is_some()) else {
             return Ok(());
         };
-        let mut context = Context::from_waker(Waker::noop());
-        let Poll::Ready(result) = background.reading.as_mut().poll(&mut context) else {
+        let (from, bytes_max) = (read.from, read.bytes_max);
+        let Some(result) = read.result else {
             return Ok(());
         };
-        let (from, bytes_max) = (background.from, background.bytes_max);
-        self.background = None;
         match result {
             Ok(fetched) => {
                 self.summary.reads += 1;
@@ -222,6 +239,16 @@ impl World {
             }
             Err(error) => check_read_error(&self.model, from, &error).map(|_| ()),
         }
+    }
+
+    /// Polls `future` to its end, and the background read with it.
+    pub(crate) fn finish<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Broken> {
+        let background = &mut self.background;
+        let nudge = || {
+            Background::nudge(background);
+            Ok(())
+        };
+        drive(future, None, nudge)?.ok_or_else(|| "polled to no end".to_owned())
     }
 
     pub(crate) fn any_visible_offset(&mut self) -> Result<Offset, Broken> {
