@@ -8,6 +8,7 @@
 //! There is one thread, no runtime and no clock: futures are polled in a loop, and dropped where a
 //! crash wants it.
 
+mod append;
 mod check;
 mod damage;
 mod drive;
