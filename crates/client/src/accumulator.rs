@@ -120,14 +120,15 @@ impl Accumulator {
         self.queues[queue].open.is_none()
     }
 
-    /// Takes a record. Where it must land (`expected_offset`) is noted for a batch that it begins.
+    /// Takes a record. The time and where it must land (`expected_offset`) are noted for a batch
+    /// that it begins: only then is the time asked for, since a clock costs as much as the rest.
     ///
     /// # Errors
     /// [`Error::BufferFull`] and [`Error::Encode`]; nothing changed then.
     pub(crate) fn push(
         &mut self,
         queue: usize,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
         expected_offset: Option<i64>,
         record: &RecordParts<'_>,
     ) -> Result<Pushed> {
@@ -136,7 +137,7 @@ impl Accumulator {
         self.seal_if_full(queue, size);
         let wake = self.begins_batch(queue);
         if wake {
-            self.begin(queue, now, expected_offset);
+            self.begin(queue, now(), expected_offset);
         }
         let result = self.push_open(queue, record);
         match result {

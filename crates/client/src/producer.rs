@@ -377,7 +377,6 @@ impl Producer {
     }
 
     fn push(&self, record: &ProducerRecord<'_>) -> Result<(Pushed, usize)> {
-        let now = now();
         let parts = RecordParts {
             timestamp: record.timestamp.unwrap_or_else(unix_time),
             key: record.key,

@@ -63,7 +63,7 @@ impl Routes {
     pub(crate) fn route(
         &mut self,
         record: &ProducerRecord<'_>,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
         accumulator: &mut Accumulator,
     ) -> Result<(usize, bool)> {
         if let Some(partition) = record.partition {
@@ -79,11 +79,9 @@ impl Routes {
             Some(key) => partition_for_key(key, topic.partitions),
             None => topic.stick(accumulator),
         };
-        let stale = now >= topic.refresh_at;
-        if stale {
-            topic.refresh_at = now + self.age_max.max(MISSING_AGE_MAX);
-        }
         let queue = topic.queue(partition, &mut self.partitions, accumulator);
+        // Once in a batch is often enough to look at the clock.
+        let stale = accumulator.begins_batch(queue) && topic.is_stale(now(), self.age_max);
         Ok((queue, stale))
     }
 
@@ -141,6 +139,15 @@ impl Routes {
 }
 
 impl Topic {
+    /// Whether to ask again; if so, the next time is put off.
+    fn is_stale(&mut self, now: Instant, age_max: Duration) -> bool {
+        let stale = now >= self.refresh_at;
+        if stale {
+            self.refresh_at = now + age_max.max(MISSING_AGE_MAX);
+        }
+        stale
+    }
+
     /// The partition for a record without a key: the same until its batch is full or sent.
     fn stick(&mut self, accumulator: &Accumulator) -> u32 {
         if self.partitions == 1 {

@@ -36,19 +36,25 @@ fn a_batch_lingers_unless_it_is_full_or_urgent() {
     let now = Instant::now();
     let mut accumulator = Accumulator::new(BOUNDS);
     let queue = accumulator.add_queue();
-    accumulator.push(queue, now, None, &record(b"a")).unwrap();
+    accumulator
+        .push(queue, || now, None, &record(b"a"))
+        .unwrap();
     assert!(accumulator.take(queue, now, true).is_none());
     assert_eq!(accumulator.ready_at(queue), Some(now + BOUNDS.linger));
     let later = now + BOUNDS.linger;
     assert!(accumulator.take(queue, later, false).is_some());
     assert_eq!(accumulator.ready_at(queue), None);
 
-    accumulator.push(queue, now, None, &record(b"b")).unwrap();
+    accumulator
+        .push(queue, || now, None, &record(b"b"))
+        .unwrap();
     accumulator.hurry(queue);
     assert!(accumulator.take(queue, now, false).is_some());
 
     let full = [0; 990];
-    let pushed = accumulator.push(queue, now, None, &record(&full)).unwrap();
+    let pushed = accumulator
+        .push(queue, || now, None, &record(&full))
+        .unwrap();
     assert!(pushed.wake);
     assert!(accumulator.take(queue, now, false).is_some());
 }
@@ -61,7 +67,7 @@ fn without_linger_records_gather_while_a_batch_is_under_way() {
     let queue = accumulator.add_queue();
     for value in ["a", "b", "c"] {
         let record = record(value.as_bytes());
-        accumulator.push(queue, now, None, &record).unwrap();
+        accumulator.push(queue, || now, None, &record).unwrap();
     }
     assert!(accumulator.take(queue, now, false).is_none());
     let taken = accumulator.take(queue, now, true).unwrap();
@@ -77,7 +83,7 @@ fn what_waits_too_long_is_taken_oldest_first() {
     for tick in 0..3 {
         let at = now + Duration::from_secs(tick);
         accumulator
-            .push(queue, at, None, &record(&[0; 960]))
+            .push(queue, || at, None, &record(&[0; 960]))
             .unwrap();
     }
     assert_eq!(accumulator.oldest(), Some(now));
@@ -95,10 +101,14 @@ fn a_flush_covers_what_was_taken_and_no_more() {
     let now = Instant::now();
     let mut accumulator = Accumulator::new(BOUNDS);
     let queue = accumulator.add_queue();
-    accumulator.push(queue, now, None, &record(b"a")).unwrap();
+    accumulator
+        .push(queue, || now, None, &record(b"a"))
+        .unwrap();
     let through = accumulator.flush();
     let taken = accumulator.take(queue, now, false).unwrap();
-    accumulator.push(queue, now, None, &record(b"b")).unwrap();
+    accumulator
+        .push(queue, || now, None, &record(b"b"))
+        .unwrap();
     assert!(!accumulator.is_finished(through));
     accumulator.finish(taken.number, taken.bytes());
     assert!(accumulator.is_finished(through));
@@ -150,7 +160,7 @@ proptest! {
                     let mut value = vec![0; len];
                     value[..4].copy_from_slice(&counter.to_be_bytes());
                     let before = accumulator.buffered();
-                    match accumulator.push(queue, now, None, &record(&value)) {
+                    match accumulator.push(queue, || now, None, &record(&value)) {
                         Ok(_) => sent.entry(queue).or_default().push(value),
                         Err(error) => {
                             let too_large = matches!(error, Error::Encode(_));
