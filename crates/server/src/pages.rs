@@ -143,7 +143,7 @@ async fn topic_rows(routes: Routes) -> String {
             "<tr><th scope=\"row\">{}</th><td>{}</td><td>{records}</td><td>{segments}</td><td>{}</td><td class=\"{class}\">{state}</td></tr>",
             escape(&topic.name),
             partitions.len(),
-            megabytes(bytes),
+            size(bytes),
         );
     }
     if topics.len() > TOPICS_SHOWN {
@@ -159,8 +159,14 @@ fn escape(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+fn size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..1024 => return format!("{bytes} B"),
+        1024..1_048_576 => (1_u64 << 10, "KiB"),
+        1_048_576..1_073_741_824 => (1 << 20, "MiB"),
+        _ => (1 << 30, "GiB"),
+    };
+    format!("{:.1} {name}", bytes as f64 / unit as f64)
 }
 
 fn for_people(span: Duration) -> String {
