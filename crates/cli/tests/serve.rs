@@ -300,3 +300,21 @@ fn it_serves_on_when_nobody_reads_what_it_says() {
     served.signal("TERM");
     assert_eq!(served.child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn what_it_says_to_try_works_over_tls_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut served = Served::start(&dir.path().join("data"), &["--tls-self-signed"]);
+    assert!(served.ready.starts_with("comlog ready https://127.0.0.1:"));
+    let mut said = BufReader::new(served.child.stderr.take().unwrap()).lines();
+    let hint = said.find_map(|line| {
+        let line = line.unwrap();
+        let (_, arguments) = line.split_once("| comlog ")?;
+        Some(arguments.to_owned())
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_comlog"));
+    command.args(hint.unwrap().split(' '));
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    assert!(child.wait().unwrap().success());
+}

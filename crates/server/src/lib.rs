@@ -80,5 +80,5 @@ pub use dirs::{DiskDirs, LogDirs};
 pub use layers::ConfigError;
 pub use server::{Drain, Server, StartError};
 pub use status::{ERROR_DOMAIN, ServiceError};
-pub use tls::TlsError;
+pub use tls::{SELF_SIGNED_CERT, TlsError};
 pub use topic_config::{Durability, TimestampType, TopicDefaults, Validation};

@@ -12,7 +12,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::TlsConfig;
 
 /// Where the certificate for development is kept, in the data directory.
-const SELF_SIGNED_DIR: &str = "tls-self-signed";
+pub const SELF_SIGNED_CERT: &str = "tls-self-signed/cert.pem";
+const SELF_SIGNED_KEY: &str = "key.pem";
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +98,8 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 
 /// The files of the certificate for development, made at the first call.
 fn self_signed(data_dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
-    let dir = data_dir.join(SELF_SIGNED_DIR);
-    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    let cert = data_dir.join(SELF_SIGNED_CERT);
+    let key = cert.with_file_name(SELF_SIGNED_KEY);
     if !cert.exists() || !key.exists() {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let made = rcgen::generate_simple_self_signed(names)?;
@@ -106,7 +107,8 @@ fn self_signed(data_dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
             let path = path.to_owned();
             move |source| TlsError::File { path, source }
         };
-        fs::create_dir_all(&dir).map_err(failed(&dir))?;
+        let dir = cert.parent().unwrap_or(data_dir);
+        fs::create_dir_all(dir).map_err(failed(dir))?;
         write_private(&key, made.signing_key.serialize_pem().as_bytes()).map_err(failed(&key))?;
         fs::write(&cert, made.cert.pem()).map_err(failed(&cert))?;
     }

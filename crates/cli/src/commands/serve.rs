@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use comlog_server::{
-    Drain, LogFormat, LoggingConfig, Server, ServerConfig, StartError, SystemClock,
+    Drain, LogFormat, LoggingConfig, SELF_SIGNED_CERT, Server, ServerConfig, StartError,
+    SystemClock,
 };
 use comlog_storage::{StorageError, install_sigbus_guard};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -134,12 +135,12 @@ pub(crate) fn run(args: &ServeArgs, out: &mut Out) -> Result<()> {
 
 async fn serve(config: ServerConfig, out: &mut Out) -> Result<()> {
     let signals = Signals::new()?;
-    let data_dir = config.data_dir.clone();
+    let (data_dir, self_signed) = (config.data_dir.clone(), config.tls.self_signed);
     let server = Server::start(config, Arc::new(SystemClock))
         .await
         .map_err(explain)?;
     let url = server.url();
-    say_where(&data_dir, &url);
+    say_where(&data_dir, self_signed, &url);
     match out
         .line(format!("comlog ready {url}"))
         .and_then(|()| out.flush())
@@ -202,13 +203,16 @@ const DEFAULT_URL: &str = "http://127.0.0.1:50052";
 const SIGXFSZ: i32 = 25;
 
 /// Tells a person where the data is and what to try; stdout stays for programs.
-fn say_where(data_dir: &Path, url: &str) {
+fn say_where(data_dir: &Path, self_signed: bool, url: &str) {
     let path = std::fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    let server = if url == DEFAULT_URL {
-        String::new()
-    } else {
-        format!(" --server {url}")
-    };
+    let mut server = String::new();
+    if url != DEFAULT_URL {
+        server = format!(" --server {url}");
+    }
+    if self_signed {
+        let cert = path.join(SELF_SIGNED_CERT);
+        server += &format!(" --ca-cert {}", cert.display());
+    }
     let hint = format!(
         "data in {}\ntry:  echo hello | comlog produce greetings{server}\n      comlog consume greetings{server}\n",
         path.display()
