@@ -1,11 +1,13 @@
 //! The frame of every file that is not a segment, and the few encodings inside it.
 //!
-//! `magic, format number, CRC-32C, payload`: see `format.md` beside `src`.
+//! `magic, CRC-32C, format number, payload`: see `format.md` beside `src`.
 
 use bytes::Bytes;
 
-/// Bytes before the payload: magic (8), format number (4), CRC-32C of the payload (4).
+/// Bytes before the payload: magic (8), CRC-32C of what follows it (4), format number (4).
 const FRAME_LEN: usize = 16;
+/// The checksum covers everything from here: format number and payload.
+const CHECKED_FROM: usize = 12;
 
 /// What a file is: eight bytes at its front, and the newest format number this version writes.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +44,8 @@ impl Encoder {
     pub(crate) fn new(kind: Kind) -> Encoder {
         let mut out = Vec::with_capacity(256);
         out.extend_from_slice(kind.magic);
-        out.extend_from_slice(&kind.format.to_be_bytes());
         out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&kind.format.to_be_bytes());
         Encoder { kind, out }
     }
 
@@ -75,8 +77,8 @@ impl Encoder {
 
     pub(crate) fn finish(mut self) -> Bytes {
         debug_assert_eq!(&self.out[..8], self.kind.magic);
-        let crc = crc32c::crc32c(&self.out[FRAME_LEN..]);
-        self.out[12..16].copy_from_slice(&crc.to_be_bytes());
+        let crc = crc32c::crc32c(&self.out[CHECKED_FROM..]);
+        self.out[CHECKED_FROM - 4..CHECKED_FROM].copy_from_slice(&crc.to_be_bytes());
         self.out.into()
     }
 }
@@ -93,19 +95,20 @@ impl<'a> Decoder<'a> {
         if content.len() < FRAME_LEN {
             return Err(Unusable::Short);
         }
-        let (frame, payload) = content.split_at(FRAME_LEN);
-        if &frame[..8] != kind.magic {
+        let mut rest = Decoder {
+            rest: &content[kind.magic.len()..],
+        };
+        if !content.starts_with(kind.magic) {
             return Err(Unusable::Magic);
         }
-        let mut header = Decoder { rest: &frame[8..] };
-        let format = u32::from_be_bytes(header.array()?);
+        if u32::from_be_bytes(rest.array()?) != crc32c::crc32c(&content[CHECKED_FROM..]) {
+            return Err(Unusable::Checksum);
+        }
+        let format = u32::from_be_bytes(rest.array()?);
         if format != kind.format {
             return Err(Unusable::Format(format));
         }
-        if u32::from_be_bytes(header.array()?) != crc32c::crc32c(payload) {
-            return Err(Unusable::Checksum);
-        }
-        Ok(Decoder { rest: payload })
+        Ok(rest)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Unusable> {

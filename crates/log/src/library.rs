@@ -5,7 +5,6 @@ use std::sync::{Arc, RwLock};
 
 use comlog_record::{Limits, Offset, OffsetRange, Timestamp};
 use comlog_storage::{Storage, StorageError};
-use tokio::sync::Mutex;
 
 use crate::offset_index::IndexEntry;
 use crate::scan::{Offsets, Scanner, Step, Valid};
@@ -29,8 +28,6 @@ pub(crate) struct Library {
     settings: RwLock<(Limits, u32)>,
     /// Counts uses of segments.
     uses: AtomicU64,
-    /// One segment is opened or scanned at a time: a crowd of readers does it once.
-    loading: Mutex<()>,
 }
 
 impl Library {
@@ -44,7 +41,6 @@ impl Library {
             view,
             settings: RwLock::new((config.limits, config.index_interval_bytes)),
             uses: AtomicU64::new(0),
-            loading: Mutex::new(()),
         }
     }
 
@@ -73,10 +69,8 @@ impl Library {
         if let Some(resident) = self.at_hand(segment) {
             return Ok(resident);
         }
-        let _one_at_a_time = self.loading.lock().await;
-        if let Some(resident) = self.at_hand(segment) {
-            return Ok(resident);
-        }
+        // No lock: readers that come together do it together, but none waits for a future that
+        // nobody polls.
         let resident = self.load(segment).await?;
         self.make_room(&resident);
         segment.set_resident(Some(Arc::clone(&resident)));
@@ -157,7 +151,6 @@ impl Library {
         segment: &Arc<Segment>,
     ) -> Result<Vec<DamagedRange>, ReadError> {
         let resident = self.resident(segment).await?;
-        let _one_at_a_time = self.loading.lock().await;
         self.scan(segment, &resident).await
     }
 

@@ -17,6 +17,10 @@ use crate::segment::{
 use crate::watermark::DAMAGED_MAX;
 use crate::{Cut, DamagedRange, Durability, LogConfig, RecoveryReport};
 
+/// Without a checkpoint the leader epoch is raised by this much: of the reigns before, those whose
+/// batches were all taken back have left no trace.
+const UNKNOWN_EPOCHS: i32 = 1_000;
+
 /// What was found, and where appending goes on.
 #[derive(Debug)]
 pub(crate) struct Recovered {
@@ -463,7 +467,12 @@ impl Recovery<'_> {
 
     async fn after_crash(&mut self, listed: &[SegmentMeta]) -> Result<(), StorageError> {
         if self.state.durability == Durability::Memory {
-            let next = LeaderEpoch(self.state.epochs.current().0.saturating_add(1));
+            let raise = if self.report.rebuilt.is_empty() {
+                1
+            } else {
+                UNKNOWN_EPOCHS
+            };
+            let next = LeaderEpoch(self.state.epochs.current().0.saturating_add(raise));
             self.state.epochs.raise(next, self.state.point.offset);
             self.report.epoch_raised = true;
         }

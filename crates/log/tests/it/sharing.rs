@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use comlog_log::{AppendError, ErrorKind, LogConfig, LogReader, ReadError, Validation};
 use comlog_record::{BatchStream, Limits, Offset, RecordBatch};
-use comlog_storage::{DataDir, DiskOptions, Storage};
+use comlog_storage::{DataDir, DiskOptions, FaultPlan, FaultyStorage, Storage};
 
 use crate::support::*;
 
@@ -131,4 +131,31 @@ async fn full_validation_opens_what_the_header_only_claims() {
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     let (mut log, _) = open(&memory(), LogConfig::default()).await;
     append(&mut log, wrong).await;
+}
+
+#[tokio::test]
+async fn a_read_that_nobody_polls_holds_nobody_up() {
+    let disk = FaultyStorage::new(8);
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let (mut log, _) = open(&storage, small()).await;
+    append_numbers(&mut log, 100, 4).await;
+    log.close().await.unwrap();
+    let (mut log, _) = open(&storage, small()).await;
+    disk.set_plan(FaultPlan {
+        pause_polls_max: 3,
+        ..FaultPlan::default()
+    });
+    let reader = log.reader();
+    for polls in 0..12 {
+        let mut stalled = std::pin::pin!(reader.read(Offset(0), 1));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        for _ in 0..polls {
+            if stalled.as_mut().poll(&mut context).is_ready() {
+                break;
+            }
+        }
+        assert_eq!(records(&reader).await, numbers(0, 100));
+        assert_eq!(reader.verify().await.unwrap(), []);
+        log.maintain().await.unwrap();
+    }
 }
