@@ -16,6 +16,10 @@ const STORED: Limits = Limits {
     ..Limits::DEFAULT
 };
 
+/// What is encoded or decoded on the executor's own threads: less than a millisecond's work.
+const SHORT_RECORDS: usize = 1_000;
+const SHORT_BYTES: usize = 64 << 10;
+
 /// Encodes `records` as one batch; records without a timestamp get `now`.
 ///
 /// Compresses on a thread where that may take long.
@@ -26,10 +30,12 @@ pub(crate) async fn encode(
     compression: Compression,
     producer: Option<ProducerIds>,
 ) -> Result<RecordBatch, ServiceError> {
+    let short = compression == Compression::None && records.len() <= SHORT_RECORDS;
     let work = move || encode_now(&records, now, limits, compression, producer);
-    match compression {
-        Compression::None => work(),
-        _ => on_a_thread(work).await,
+    if short {
+        work()
+    } else {
+        on_a_thread(work).await
     }
 }
 
@@ -108,29 +114,44 @@ pub(crate) async fn decode(
     from: Offset,
     bytes_max: usize,
 ) -> Result<Decoded, ServiceError> {
-    let compressed = BatchStream::new(chunks.iter().cloned())
-        .peek_header()
-        .is_ok_and(|header| header.compression() != Compression::None);
-    let work = move || decode_now(chunks, from, bytes_max);
-    if compressed {
-        on_a_thread(work).await
-    } else {
-        work()
+    if chunks.is_empty() {
+        return Ok(Decoded::default());
     }
+    let len: usize = chunks.iter().map(Bytes::len).sum();
+    let plain = BatchStream::new(chunks.iter().cloned())
+        .peek_header()
+        .is_ok_and(|header| header.compression() == Compression::None);
+    if plain && len <= SHORT_BYTES {
+        return decode_now(chunks, from, bytes_max, false);
+    }
+    on_a_thread(move || decode_now(chunks, from, bytes_max, true)).await
 }
 
-fn decode_now(chunks: Vec<Bytes>, from: Offset, bytes_max: usize) -> Result<Decoded, ServiceError> {
+/// Without `compressed_too` it stops before a compressed batch, which must not be the first.
+fn decode_now(
+    chunks: Vec<Bytes>,
+    from: Offset,
+    bytes_max: usize,
+    compressed_too: bool,
+) -> Result<Decoded, ServiceError> {
     let mut batches = BatchStream::new(chunks);
     let mut decoded = Decoded::default();
     let mut bytes = 0;
     while bytes < bytes_max && !batches.is_empty() {
-        let header = batches.peek_header()?;
+        let header = match batches.peek_header() {
+            Ok(header) => header,
+            // What is good is handed out first; the next read meets the damage at its start.
+            Err(_) if decoded.next_offset.is_some() => break,
+            Err(error) => return Err(ServiceError::new(Reason::Corrupt, error.to_string())),
+        };
+        if !compressed_too && header.compression() != Compression::None {
+            break;
+        }
         let good = decoded.records.len();
         let batch = batches.next_batch(&STORED);
         match batch.and_then(|batch| push_records(batch.as_ref(), from, &mut decoded.records)) {
             Ok(pushed) => bytes += pushed,
-            // What is good is handed out first; the next read meets the damage at its start.
-            Err(_) if good > 0 => {
+            Err(_) if decoded.next_offset.is_some() => {
                 decoded.records.truncate(good);
                 break;
             }
@@ -198,6 +219,10 @@ mod tests {
     use super::*;
 
     fn batch(base: i64, values: &[&'static str]) -> Bytes {
+        compressed(base, values, Compression::None)
+    }
+
+    fn compressed(base: i64, values: &[&'static str], compression: Compression) -> Bytes {
         let mut builder = BatchBuilder::new(Limits::DEFAULT);
         for value in values {
             let value = Some(value.as_bytes());
@@ -205,7 +230,7 @@ mod tests {
                 .push(Timestamp(7), None, value, std::iter::empty())
                 .expect("fits");
         }
-        let mut batch = builder.build(Compression::None, None).expect("builds");
+        let mut batch = builder.build(compression, None).expect("builds");
         batch.assign(Offset(base), comlog_record::LeaderEpoch(0));
         batch.to_bytes()
     }
@@ -237,6 +262,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_compressed_batch_behind_a_plain_one_comes_with_the_next_read() {
+        let chunks = vec![
+            batch(0, &["a"]),
+            compressed(1, &["b"], Compression::Zstd),
+            batch(2, &["c"]),
+        ];
+        let decoded = decode(chunks.clone(), Offset(0), 1 << 20)
+            .await
+            .expect("decodes");
+        assert_eq!(
+            (decoded.records.len(), decoded.next_offset),
+            (1, Some(Offset(1)))
+        );
+        let decoded = decode(chunks[1..].to_vec(), Offset(1), 1 << 20)
+            .await
+            .expect("decodes");
+        assert_eq!(
+            (decoded.records.len(), decoded.next_offset),
+            (2, Some(Offset(3)))
+        );
+    }
+
+    #[tokio::test]
     async fn damage_is_named_and_what_is_before_it_is_handed_out() {
         let mut broken = batch(2, &["c"]).to_vec();
         let last = broken.len() - 1;
@@ -249,6 +297,17 @@ mod tests {
             (decoded.records.len(), decoded.next_offset),
             (2, Some(Offset(2)))
         );
+        let mut length = chunks[1].to_vec();
+        length[8] ^= 0x40;
+        let headless = vec![chunks[0].clone(), length.into()];
+        let decoded = decode(headless.clone(), Offset(0), 1 << 20)
+            .await
+            .expect("decodes");
+        assert_eq!(decoded.next_offset, Some(Offset(2)));
+        let error = decode(headless[1..].to_vec(), Offset(2), 1 << 20)
+            .await
+            .expect_err("damaged");
+        assert_eq!(error.reason, Reason::Corrupt);
         let error = decode(chunks[1..].to_vec(), Offset(2), 1 << 20)
             .await
             .expect_err("damaged");
