@@ -26,7 +26,8 @@ use crate::status::ServiceError;
 use crate::tails::Tails;
 use crate::topic_config::TopicOverrides;
 use crate::topic_store::TopicStore;
-use crate::topics::{Topics, TopicsEnv};
+use crate::topics::Topics;
+use crate::topics_env::TopicsEnv;
 
 /// The directory of what is not a partition.
 const META_DIR: &str = "meta";

@@ -66,6 +66,7 @@ mod topic_config;
 mod topic_name;
 mod topic_store;
 mod topics;
+mod topics_env;
 mod units;
 
 pub use broker::{Broker, OpenError};

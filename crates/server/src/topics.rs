@@ -4,51 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use comlog_log::{Clock, Log, LogError};
+use comlog_log::{Log, LogError};
 use comlog_proto::v1::Reason;
 use futures_util::{StreamExt, stream};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::broker_config::{BrokerConfig, TopicsConfig};
-use crate::dirs::LogDirs;
-use crate::group_commit::OwnerEnv;
 use crate::partition::Partition;
 use crate::status::{PartitionKey, ServiceError};
 use crate::topic::{Topic, close_all};
 use crate::topic_config::{TopicDefaults, TopicOverrides};
 use crate::topic_name;
 use crate::topic_store::{Stage, StoreError, TopicMeta, TopicStore};
-
-/// Where topics come from and go to: what the registry needs of the rest of the server.
-#[derive(Debug, Clone)]
-pub(crate) struct TopicsEnv {
-    pub(crate) dirs: Arc<dyn LogDirs>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) owner: OwnerEnv,
-    pub(crate) config: TopicsConfig,
-    pub(crate) defaults: TopicDefaults,
-    /// No topic may accept batches above this.
-    pub(crate) request_bytes_max: u32,
-}
-
-impl TopicsEnv {
-    pub(crate) fn new(
-        dirs: Arc<dyn LogDirs>,
-        clock: Arc<dyn Clock>,
-        owner: OwnerEnv,
-        config: &BrokerConfig,
-    ) -> TopicsEnv {
-        TopicsEnv {
-            dirs,
-            clock,
-            owner,
-            config: config.topics.clone(),
-            defaults: config.topic_defaults.clone(),
-            request_bytes_max: config.append.request_bytes_max,
-        }
-    }
-}
+use crate::topics_env::TopicsEnv;
 
 /// The registry of topics.
 #[derive(Debug)]
@@ -286,7 +254,7 @@ impl Topics {
         if_not_exists: bool,
     ) -> Result<Arc<Topic>, ServiceError> {
         topic_name::check(name)?;
-        self.check_config(&config)?;
+        self.env.check_config(&config)?;
         let partitions = match partitions {
             0 => self.env.config.default_partitions,
             given => given,
@@ -386,7 +354,7 @@ impl Topics {
             config.reset(field)?;
         }
         let config = config.changed_by(changes);
-        self.check_config(&config)?;
+        self.env.check_config(&config)?;
         let count = partitions.unwrap_or(before.partitions);
         self.check_growth(&before, count)?;
         let added = self
@@ -464,19 +432,6 @@ impl Topics {
             .flat_map(|topic| topic.partitions())
             .collect();
         close_all(&partitions).await;
-    }
-
-    fn check_config(&self, config: &TopicOverrides) -> Result<(), ServiceError> {
-        let effective = config.over(&self.env.defaults);
-        let invalid = |message| ServiceError::invalid(format!("config.{message}"));
-        effective.validate().map_err(invalid)?;
-        if effective.max_batch_bytes > self.env.request_bytes_max {
-            return Err(invalid(format!(
-                "max_batch_bytes: {} is above the server's append.request_bytes_max, {}",
-                effective.max_batch_bytes, self.env.request_bytes_max
-            )));
-        }
-        Ok(())
     }
 
     fn check_growth(&self, before: &TopicMeta, count: u32) -> Result<(), ServiceError> {

@@ -1,0 +1,56 @@
+//! What the registry of topics needs of the rest of the server.
+
+use std::sync::Arc;
+
+use comlog_log::Clock;
+
+use crate::broker_config::{BrokerConfig, TopicsConfig};
+use crate::dirs::LogDirs;
+use crate::group_commit::OwnerEnv;
+use crate::status::ServiceError;
+use crate::topic_config::{TopicDefaults, TopicOverrides};
+
+/// Where topics come from and go to: what the registry needs of the rest of the server.
+#[derive(Debug, Clone)]
+pub(crate) struct TopicsEnv {
+    pub(crate) dirs: Arc<dyn LogDirs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) owner: OwnerEnv,
+    pub(crate) config: TopicsConfig,
+    pub(crate) defaults: TopicDefaults,
+    /// No topic may accept batches above this.
+    pub(crate) request_bytes_max: u32,
+}
+
+impl TopicsEnv {
+    pub(crate) fn new(
+        dirs: Arc<dyn LogDirs>,
+        clock: Arc<dyn Clock>,
+        owner: OwnerEnv,
+        config: &BrokerConfig,
+    ) -> TopicsEnv {
+        TopicsEnv {
+            dirs,
+            clock,
+            owner,
+            config: config.topics.clone(),
+            defaults: config.topic_defaults.clone(),
+            request_bytes_max: config.append.request_bytes_max,
+        }
+    }
+
+    /// # Errors
+    /// A value that is out of range once `config` is in force, naming the field.
+    pub(crate) fn check_config(&self, config: &TopicOverrides) -> Result<(), ServiceError> {
+        let effective = config.over(&self.defaults);
+        let invalid = |message| ServiceError::invalid(format!("config.{message}"));
+        effective.validate().map_err(invalid)?;
+        if effective.max_batch_bytes > self.request_bytes_max {
+            return Err(invalid(format!(
+                "max_batch_bytes: {} is above the server's append.request_bytes_max, {}",
+                effective.max_batch_bytes, self.request_bytes_max
+            )));
+        }
+        Ok(())
+    }
+}
