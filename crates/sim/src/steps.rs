@@ -281,6 +281,9 @@ impl World {
             }
             Some(Err(LogError::StaleToken { .. })) => {
                 ensure!(token <= self.model.token, "token {token} is not stale");
+                // Nothing was written: an earlier token may still come up.
+                self.doubt.tokens.pop();
+                return Ok(());
             }
             Some(Err(error)) => {
                 if self.take_error("fence", &error)? {
