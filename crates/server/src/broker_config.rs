@@ -96,7 +96,9 @@ pub struct FetchConfig {
     pub fetch_bytes_max: u32,
     /// The longest a read waits (default 60,000 ms).
     pub wait_ms_max: u32,
-    /// Most tails at once (default 10,000).
+    /// Most tails at once (default 1,024). A tail whose reader does not read may hold
+    /// `tail_messages_max` + 1 messages of `tail_bytes_max`, so this many times that is what slow
+    /// readers can cost in all.
     pub tails_max: u32,
     /// Most partitions of one tail (default 1,000).
     pub tail_partitions_max: u32,
@@ -113,7 +115,7 @@ impl Default for FetchConfig {
         FetchConfig {
             fetch_bytes_max: 8 << 20,
             wait_ms_max: 60_000,
-            tails_max: 10_000,
+            tails_max: 1_024,
             tail_partitions_max: 1_000,
             tail_messages_max: 2,
             tail_bytes_max: 1 << 20,
