@@ -110,12 +110,7 @@ async fn a_sealed_file_cut_short_gives_an_error_for_that_range_only() {
         300_000,
         "sealing cuts the preallocation"
     );
-    fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(100_000)
-        .unwrap();
+    cut(&path, 100_000);
     let error = reader.read(90_000..200_000).await.unwrap_err();
     assert!(
         matches!(&error, StorageError::Damaged { range, .. } if *range == (100_000..200_000)),
@@ -198,4 +193,31 @@ async fn the_tail_is_served_from_the_writers_buffers_and_the_rest_from_the_file(
             .enumerate()
             .all(|(at, &byte)| byte == (at / 100) as u8)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_cut_before_it_is_mapped_is_damaged_behind_the_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path()).storage("a").unwrap();
+    let mut writer = storage.create(Offset(0), 0).await.unwrap();
+    let content = Bytes::from(vec![7; 8 << 20]);
+    writer.append_and_sync(&[content]).await.unwrap();
+    let reader = writer.seal().await.unwrap();
+    storage.create(Offset(1), 0).await.unwrap();
+    cut(&dir.path().join("a").join(segment_name(Offset(0))), 100_000);
+    let kept = reader.read(0..100_000).await.unwrap().concat();
+    assert!(kept.iter().all(|&byte| byte == 7));
+    for (start, end) in [(99_000, 120_000), (200_000, 200_001), (5 << 20, 8 << 20)] {
+        let error = reader.read(start..end).await.unwrap_err();
+        let missing = start.max(100_000)..end;
+        assert!(
+            matches!(&error, StorageError::Damaged { range, .. } if *range == missing),
+            "{error}"
+        );
+    }
+}
+
+fn cut(path: &Path, len: u64) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(len).unwrap();
 }

@@ -113,6 +113,13 @@ impl Map {
         range.start / GRANULE..range.end.div_ceil(GRANULE)
     }
 
+    /// Whether the map reaches that far: it is shorter than the segment when the file was cut
+    /// before it was mapped.
+    fn covers(&self, range: &Range<u64>) -> bool {
+        range.end <= self.whole.len() as u64
+    }
+
+    /// `range` must be covered.
     fn is_resident(&self, range: &Range<u64>) -> bool {
         let is_set = |granule: u64| {
             let word = self.resident[(granule / 64) as usize].load(Ordering::Relaxed);
@@ -204,13 +211,13 @@ impl SealedReader {
         if there < range.end {
             return Err(self.damaged(range.start.max(there)..range.end));
         }
-        let map = match self.map() {
-            Some(map) => map,
-            None => match self.new_map()? {
-                Some(map) => map,
-                None => return self.read_copied(range),
-            },
+        let Some(map) = self.map().or_else(|| self.new_map()) else {
+            return self.read_copied(range);
         };
+        if !map.covers(range) {
+            self.set_map(None);
+            return self.read_copied(range);
+        }
         match map.populate(range) {
             Ok(()) if map.mapping.watch.damaged() => {
                 // The zeros put into this mapping are not the file's: look at the file again.
@@ -223,16 +230,16 @@ impl SealedReader {
         }
     }
 
-    fn new_map(&self) -> Result<Option<Map>> {
-        let Some(maps) = &self.maps else {
-            return Ok(None);
-        };
-        let map = Map::new(&self.file).map_err(|error| io_error("map", &self.path, error))?;
+    /// Maps the file; `None` when it may not or cannot be mapped.
+    fn new_map(&self) -> Option<Map> {
+        let maps = self.maps.as_ref()?;
+        // Without a map (the kernel has a bound on them, too) the bytes are copied.
+        let map = Map::new(&self.file).ok().flatten();
         if map.is_some() {
             self.set_map(map.clone());
             maps.added(self.own.clone());
         }
-        Ok(map)
+        map
     }
 
     fn read_copied(&self, range: &Range<u64>) -> Result<Bytes> {
@@ -260,7 +267,7 @@ impl SegmentReader for SealedReader {
         let Some(map) = map.as_ref() else {
             return Ok(None);
         };
-        if map.mapping.watch.damaged() || !map.is_resident(&range) {
+        if map.mapping.watch.damaged() || !map.covers(&range) || !map.is_resident(&range) {
             return Ok(None);
         }
         self.used.store(true, Ordering::Relaxed);
