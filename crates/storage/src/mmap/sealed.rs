@@ -133,11 +133,14 @@ impl Map {
         let granules = Map::granules(range);
         let start = granules.start * GRANULE;
         let end = (granules.end * GRANULE).min(self.whole.len() as u64);
-        self.mapping.mmap.advise_range(
-            Advice::PopulateRead,
-            start as usize,
-            (end - start) as usize,
-        )?;
+        let advise = |advice| {
+            let mmap = &self.mapping.mmap;
+            mmap.advise_range(advice, start as usize, (end - start) as usize)
+        };
+        // Random advice makes a populate read page by page, each waiting for the one before; so
+        // the whole range is asked for first. A hint: when it fails, it is only slow.
+        let _ = advise(Advice::WillNeed);
+        advise(Advice::PopulateRead)?;
         for granule in granules {
             self.resident[(granule / 64) as usize].fetch_or(1 << (granule % 64), Ordering::Relaxed);
         }
