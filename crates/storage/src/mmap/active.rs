@@ -70,11 +70,14 @@ impl Active {
         Ok(())
     }
 
-    /// Whatever a refused write left behind its `len` bytes goes, and so does what was allocated.
+    /// Cuts what stands behind the first `len` bytes, and what was allocated, durably.
     fn cut(&self, len: u64) -> Result<()> {
         self.file
             .set_len(len)
-            .map_err(|error| io_error("truncate", &self.path, error))
+            .map_err(|error| io_error("truncate", &self.path, error))?;
+        self.file
+            .sync_all()
+            .map_err(|error| io_error("sync", &self.path, error))
     }
 
     fn sync(&self) -> Result<()> {
@@ -173,18 +176,24 @@ impl ActiveWriter {
         let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let position = SegmentWriter::len(self);
         let end = position + len;
-        let allocated = self.allocated;
-        let target = self.allocation_for(end);
+        let room = Room {
+            allocated: self.allocated,
+            end,
+            target: self.allocation_for(end),
+        };
         let kept = chunks.to_vec();
         let result = self
             .run(move |active| {
-                write_at(active, &kept, position, allocated, target)?;
-                if sync { active.sync() } else { Ok(()) }
+                let allocated = write_at(active, &kept, position, room)?;
+                if sync {
+                    active.sync()?;
+                }
+                Ok(allocated)
             })
             .await;
         match result {
-            Ok(()) => {
-                self.allocated = self.allocated.max(target).max(end);
+            Ok(allocated) => {
+                self.allocated = allocated;
                 self.active
                     .disk
                     .tails
@@ -212,16 +221,25 @@ impl ActiveWriter {
     }
 }
 
-/// Allocates if need be and writes; without room nothing is kept.
-fn write_at(
-    active: &Active,
-    chunks: &[Bytes],
-    position: u64,
+/// What a write needs of its file.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// How long the file is, allocation included.
     allocated: u64,
+    /// Where the write ends.
+    end: u64,
+    /// How long the file should become, for this write and some to come: `allocated` when the
+    /// write fits, else at least `end`.
     target: u64,
-) -> Result<()> {
-    let written =
-        allocate(active, allocated, target).and_then(|()| active.write_all(chunks, position));
+}
+
+/// Allocates if need be and writes; without room nothing is kept, not even after a crash. Returns
+/// how long the file is then.
+fn write_at(active: &Active, chunks: &[Bytes], position: u64, room: Room) -> Result<u64> {
+    let written = allocate(&active.file, room).and_then(|allocated| {
+        active.write_all(chunks, position)?;
+        Ok(allocated)
+    });
     written.map_err(|error| {
         if !is_no_space(&error) {
             return io_error("write", &active.path, error);
@@ -235,26 +253,43 @@ fn write_at(
     })
 }
 
-fn allocate(active: &Active, allocated: u64, target: u64) -> io::Result<()> {
-    if target <= allocated {
-        return Ok(());
-    }
-    let result = rustix::fs::fallocate(
-        &active.file,
-        FallocateFlags::empty(),
+/// Returns how long the file is then.
+fn allocate(file: &File, room: Room) -> io::Result<u64> {
+    let Room {
         allocated,
-        target - allocated,
-    );
-    match result {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()), // the file then grows as it is written
-        other => Ok(other?),
+        end,
+        target,
+    } = room;
+    if target <= allocated {
+        return Ok(allocated);
     }
+    match extend(file, allocated, target) {
+        Ok(()) => Ok(target),
+        // No room for what may come: perhaps for what is here.
+        Err(error) if is_no_space(&error) && end < target => {
+            file.set_len(allocated)?;
+            extend(file, allocated, end)?;
+            Ok(end)
+        }
+        // This file system cannot: the file then grows as it is written.
+        Err(error) if is_one_of(&error, &[Errno::OPNOTSUPP, Errno::NOSYS]) => Ok(end),
+        Err(error) => Err(error),
+    }
+}
+
+fn extend(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let extend = || rustix::fs::fallocate(file, FallocateFlags::empty(), from, to - from);
+    Ok(rustix::io::retry_on_intr(extend)?)
 }
 
 /// No room on the file system, in the quota, or under the process's file size limit.
 pub(super) fn is_no_space(error: &io::Error) -> bool {
+    is_one_of(error, &[Errno::NOSPC, Errno::DQUOT, Errno::FBIG])
+}
+
+fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
     let code = error.raw_os_error();
-    [Errno::NOSPC, Errno::DQUOT, Errno::FBIG]
+    errnos
         .iter()
         .any(|errno| code == Some(errno.raw_os_error()))
 }
@@ -286,14 +321,7 @@ impl SegmentWriter for ActiveWriter {
         self.active.tail.clear();
         self.active.len.store(len, Ordering::Release);
         self.allocated = len;
-        self.run(move |active| {
-            active.cut(len)?;
-            active
-                .file
-                .sync_all()
-                .map_err(|error| io_error("sync", &active.path, error))
-        })
-        .await
+        self.run(move |active| active.cut(len)).await
     }
 
     async fn seal(mut self: Box<Self>) -> Result<Arc<dyn SegmentReader>> {
@@ -301,10 +329,6 @@ impl SegmentWriter for ActiveWriter {
         self.run(move |active| {
             active.sync()?;
             active.cut(len)?;
-            active
-                .file
-                .sync_all()
-                .map_err(|error| io_error("sync", &active.path, error))?;
             let maps = Some(active.disk.maps.clone());
             Ok(SealedReader::open(&active.path, maps)? as Arc<dyn SegmentReader>)
         })
