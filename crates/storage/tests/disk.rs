@@ -4,10 +4,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use comlog_record::Offset;
 use comlog_storage::{DataDir, DiskOptions, Storage, StorageError, segment_name};
+use futures_util::FutureExt;
 
 fn open(path: &Path) -> std::sync::Arc<DataDir> {
     DataDir::open(path, DiskOptions::default()).unwrap()
@@ -220,4 +222,51 @@ async fn a_file_cut_before_it_is_mapped_is_damaged_behind_the_cut() {
 fn cut(path: &Path, len: u64) {
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(len).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_append_is_over_when_the_segment_is_reopened() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path()).storage("a").unwrap();
+    let path = dir.path().join("a").join(segment_name(Offset(0)));
+    let mut writer = storage.create(Offset(0), 0).await.unwrap();
+    let chunks = vec![Bytes::from(vec![7; 4096]); 8192]; // several calls of the kernel
+    for _ in 0..8 {
+        let _begun = writer.append(&chunks).now_or_never();
+        let reader = writer.reader();
+        drop(writer);
+        writer = storage.reopen(Offset(0), 0, 0).await.unwrap();
+        for _ in 0..10 {
+            assert_eq!(fs::metadata(&path).unwrap().len(), 0, "still written to");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        drop(reader); // which must not have kept the segment from being reopened
+    }
+    writer.append_and_sync(&[Bytes::from("new")]).await.unwrap();
+    drop(writer.seal().await.unwrap());
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+}
+
+#[test]
+fn a_failed_writer_shows_what_it_had() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(dir.path()).storage("a").unwrap();
+        let mut writer = storage.create(Offset(0), 0).await.unwrap();
+        writer.append_and_sync(&[Bytes::from("old")]).await.unwrap();
+        // With the only thread for it busy, the append cannot end before it is dropped.
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let thread = tokio::task::spawn_blocking(move || busy.recv());
+        let lost = writer.append(&[Bytes::from("lost")]).now_or_never();
+        assert!(lost.is_none());
+        let truncated = writer.truncate(0).await;
+        assert!(matches!(truncated, Err(StorageError::Failed { .. })));
+        let reader = writer.reader();
+        assert_eq!(reader.len(), 3);
+        drop(free);
+        assert!(thread.await.unwrap().is_err());
+        assert_eq!(reader.read(0..3).await.unwrap().concat(), b"old");
+    });
 }

@@ -8,10 +8,11 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
 use super::sealed::SealedReader;
@@ -23,6 +24,9 @@ use crate::{Result, SegmentReader, SegmentWriter, StorageError};
 const BUFFERS_MAX: usize = 1024;
 /// What is allocated ahead first; doubled with each allocation, up to the disk's maximum.
 const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
+/// How long a segment may stay locked by calls whose futures were dropped, before reopening fails.
+const HOLD_WAIT_MAX: Duration = Duration::from_secs(30);
+const HOLD_WAIT_STEP: Duration = Duration::from_millis(2);
 
 /// A segment being written: what the writer and its readers share.
 #[derive(Debug)]
@@ -38,7 +42,10 @@ struct Active {
 impl Active {
     fn read_blocking(&self, range: &Range<u64>) -> Result<Bytes> {
         let mut out = vec![0; (range.end - range.start) as usize];
-        match self.file.read_exact_at(&mut out, range.start) {
+        let read = self.file.read_exact_at(&mut out, range.start);
+        // A truncation meanwhile is no damage, and what stands behind it was never written.
+        check_range(&self.path, range, self.len.load(Ordering::Acquire))?;
+        match read {
             Ok(()) => Ok(out.into()),
             Err(_) => {
                 let what = self.path.display().to_string();
@@ -110,10 +117,42 @@ impl SegmentReader for Arc<Active> {
     }
 }
 
+/// The right to write to a segment's file, a lock on it. The writer has it, and so has each of its
+/// calls: these go on when their future is dropped, and must end before the file is reopened.
+#[derive(Debug)]
+struct Hold(Arc<Active>);
+
+impl Hold {
+    /// Blocks while calls of the writer before are still under way.
+    fn take(active: Arc<Active>) -> Result<Hold> {
+        let failed = |error| io_error("lock", &active.path, error);
+        let mut waited = Duration::ZERO;
+        loop {
+            match rustix::fs::flock(&active.file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Hold(active)),
+                Err(Errno::WOULDBLOCK) if waited < HOLD_WAIT_MAX => {
+                    std::thread::sleep(HOLD_WAIT_STEP);
+                    waited += HOLD_WAIT_STEP;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Readers keep the file open, so closing it does not do this. It cannot fail.
+        let _ = rustix::fs::flock(&self.0.file, FlockOperation::Unlock);
+    }
+}
+
 /// Appends to one segment file.
 #[derive(Debug)]
 pub(super) struct ActiveWriter {
     active: Arc<Active>,
+    hold: Arc<Hold>,
     /// Bytes the file has, allocated ones included; the next write must fit or allocate.
     allocated: u64,
     len_hint: u64,
@@ -122,28 +161,58 @@ pub(super) struct ActiveWriter {
 }
 
 impl ActiveWriter {
-    /// A writer behind the first `len` bytes of `file`, which end there.
-    pub(super) fn new(
+    /// A writer of `file`, which was created empty. Blocks.
+    pub(super) fn create(
+        path: PathBuf,
+        file: File,
+        len_hint: u64,
+        disk: Arc<Disk>,
+    ) -> Result<ActiveWriter> {
+        ActiveWriter::new(path, file, 0, len_hint, disk)
+    }
+
+    /// A writer behind the first `len` bytes of `file`; what follows them is cut, durably. Blocks,
+    /// also while a call of the writer before is under way.
+    ///
+    /// # Errors
+    /// [`StorageError::InvalidInput`] when the file is shorter.
+    pub(super) fn reopen(
         path: PathBuf,
         file: File,
         len: u64,
         len_hint: u64,
         disk: Arc<Disk>,
-    ) -> ActiveWriter {
-        let tail = Arc::new(Tail::default());
-        let active = Active {
+    ) -> Result<ActiveWriter> {
+        let writer = ActiveWriter::new(path, file, len, len_hint, disk)?;
+        let Active { path, file, .. } = &*writer.active;
+        let metadata = file.metadata();
+        let there = metadata.map_err(|error| io_error("stat", path, error))?;
+        check_range(path, &(0..len), there.len())?;
+        writer.active.cut(len)?;
+        Ok(writer)
+    }
+
+    fn new(
+        path: PathBuf,
+        file: File,
+        len: u64,
+        len_hint: u64,
+        disk: Arc<Disk>,
+    ) -> Result<ActiveWriter> {
+        let active = Arc::new(Active {
             path,
             file,
             len: AtomicU64::new(len),
-            tail,
+            tail: Arc::new(Tail::default()),
             disk,
-        };
-        ActiveWriter {
-            active: Arc::new(active),
+        });
+        Ok(ActiveWriter {
+            hold: Arc::new(Hold::take(active.clone())?),
+            active,
             allocated: len,
             len_hint,
             failed: false,
-        }
+        })
     }
 
     fn failed_error(&self) -> StorageError {
@@ -160,12 +229,12 @@ impl ActiveWriter {
         if std::mem::replace(&mut self.failed, true) {
             return Err(self.failed_error());
         }
-        let active = self.active.clone();
+        let hold = self.hold.clone();
         // A dropped future must not let the disk have more syncs in flight than it may.
         let permit = self.active.disk.sync_permit().await;
         let result = blocking(move || {
             let _permit = permit;
-            work(&active)
+            work(&hold.0)
         })
         .await;
         self.failed = !matches!(result, Ok(_) | Err(StorageError::NoSpace { .. }));
@@ -317,6 +386,9 @@ impl SegmentWriter for ActiveWriter {
     }
 
     async fn truncate(&mut self, len: u64) -> Result<()> {
+        if self.failed {
+            return Err(self.failed_error());
+        }
         check_range(&self.active.path, &(0..len), SegmentWriter::len(self))?;
         self.active.tail.clear();
         self.active.len.store(len, Ordering::Release);

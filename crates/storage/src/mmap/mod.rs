@@ -148,13 +148,7 @@ impl MmapStorage {
             _ => no_space_or(&path, "create", error),
         })?;
         sync_dir(&self.dir)?;
-        Ok(ActiveWriter::new(
-            path,
-            file,
-            0,
-            len_hint,
-            self.disk.clone(),
-        ))
+        ActiveWriter::create(path, file, len_hint, self.disk.clone())
     }
 
     fn reopen_blocking(
@@ -166,22 +160,7 @@ impl MmapStorage {
         let path = self.segment_path(base_offset);
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         let file = opened.map_err(|error| io_error("open", &path, error))?;
-        let there = file
-            .metadata()
-            .map_err(|error| io_error("stat", &path, error))?
-            .len();
-        check_range(&path, &(0..len), there)?;
-        file.set_len(len)
-            .map_err(|error| io_error("truncate", &path, error))?;
-        file.sync_all()
-            .map_err(|error| io_error("sync", &path, error))?;
-        Ok(ActiveWriter::new(
-            path,
-            file,
-            len,
-            len_hint,
-            self.disk.clone(),
-        ))
+        ActiveWriter::reopen(path, file, len, len_hint, self.disk.clone())
     }
 
     fn open_blocking(&self, base_offset: Offset) -> Result<Arc<SealedReader>> {
