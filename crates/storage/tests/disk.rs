@@ -270,3 +270,26 @@ fn a_failed_writer_shows_what_it_had() {
         assert_eq!(reader.read(0..3).await.unwrap().concat(), b"old");
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_contents_of_a_blob_the_later_one_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path()).storage("a").unwrap();
+    let long = Bytes::from(vec![7; 16 << 20]);
+    for _ in 0..4 {
+        let _begun = storage.write_blob("state", long.clone()).now_or_never();
+        storage
+            .write_blob("state", Bytes::from("new"))
+            .await
+            .unwrap();
+        for _ in 0..10 {
+            let content = storage.read_blob("state").await.unwrap().unwrap();
+            assert!(
+                content == "new",
+                "{} bytes of the old content",
+                content.len()
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}

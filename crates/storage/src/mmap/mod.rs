@@ -32,7 +32,7 @@ use sealed::{Maps, SealedReader};
 pub use sigbus::install_sigbus_guard;
 use tail::Tails;
 
-/// Largest blob that is read back.
+/// Largest blob that is written or read back.
 const BLOB_BYTES_MAX: u64 = 1 << 30;
 /// Name of a blob while it is written; such files are left-overs of a crash.
 const BLOB_TMP_SUFFIX: &str = ".tmp";
@@ -93,6 +93,9 @@ impl Disk {
 pub struct MmapStorage {
     dir: PathBuf,
     disk: Arc<Disk>,
+    /// Held while a blob is written or removed, also by a call whose future was dropped: two
+    /// writers of one temporary file would mix, and an old content could come last.
+    blobs: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl MmapStorage {
@@ -104,7 +107,11 @@ impl MmapStorage {
                 fs::remove_file(&path).map_err(|error| io_error("remove", &path, error))?;
             }
         }
-        Ok(MmapStorage { dir, disk })
+        Ok(MmapStorage {
+            dir,
+            disk,
+            blobs: Arc::default(),
+        })
     }
 
     fn segment_path(&self, base_offset: Offset) -> PathBuf {
@@ -224,18 +231,30 @@ impl Storage for MmapStorage {
 
     async fn write_blob(&self, name: &str, content: Bytes) -> Result<()> {
         check_blob_name(name)?;
+        if content.len() as u64 > BLOB_BYTES_MAX {
+            let what = format!("blob {name} of {} bytes", content.len());
+            return Err(StorageError::InvalidInput { what });
+        }
         let name = name.to_owned();
-        self.on_disk(move |own| replace_file(&own.dir, &name, &content))
-            .await
+        let turn = self.blobs.clone().lock_owned().await;
+        self.on_disk(move |own| {
+            let _turn = turn;
+            replace_file(&own.dir, &name, &content)
+        })
+        .await
     }
 
     async fn remove_blob(&self, name: &str) -> Result<()> {
         check_blob_name(name)?;
         let path = self.dir.join(name);
-        let remove = move |own: &MmapStorage| match fs::remove_file(&path) {
-            Ok(()) => sync_dir(&own.dir),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(io_error("remove", &path, error)),
+        let turn = self.blobs.clone().lock_owned().await;
+        let remove = move |own: &MmapStorage| {
+            let _turn = turn;
+            match fs::remove_file(&path) {
+                Ok(()) => sync_dir(&own.dir),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(io_error("remove", &path, error)),
+            }
         };
         self.on_disk(remove).await
     }
