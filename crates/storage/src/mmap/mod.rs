@@ -15,7 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -93,9 +93,44 @@ impl Disk {
 pub struct MmapStorage {
     dir: PathBuf,
     disk: Arc<Disk>,
+    last_segment: Arc<LastSegment>,
     /// Held while a blob is written or removed, also by a call whose future was dropped: two
     /// writers of one temporary file would mix, and an old content could come last.
     blobs: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The base offset of the last segment of a directory, remembered so that opening a segment does
+/// not list all of them.
+#[derive(Debug, Default)]
+struct LastSegment(Mutex<Option<Offset>>);
+
+impl LastSegment {
+    fn lock(&self) -> MutexGuard<'_, Option<Offset>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` when `dir` holds no segment. Blocks.
+    fn get(&self, dir: &Path) -> Result<Option<Offset>> {
+        let mut last = self.lock();
+        if last.is_none() {
+            let names = file_names(dir)?;
+            *last = names
+                .iter()
+                .filter_map(|name| parse_segment_name(name))
+                .max();
+        }
+        Ok(*last)
+    }
+
+    fn created(&self, base_offset: Offset) {
+        let mut last = self.lock();
+        *last = last.map(|last| last.max(base_offset)); // unknown stays so
+    }
+
+    fn removed(&self, base_offset: Offset) {
+        let mut last = self.lock();
+        *last = last.filter(|last| *last != base_offset);
+    }
 }
 
 impl MmapStorage {
@@ -110,6 +145,7 @@ impl MmapStorage {
         Ok(MmapStorage {
             dir,
             disk,
+            last_segment: Arc::default(),
             blobs: Arc::default(),
         })
     }
@@ -155,6 +191,7 @@ impl MmapStorage {
             _ => no_space_or(&path, "create", error),
         })?;
         sync_dir(&self.dir)?;
+        self.last_segment.created(base_offset);
         ActiveWriter::create(path, file, len_hint, self.disk.clone())
     }
 
@@ -173,8 +210,7 @@ impl MmapStorage {
     fn open_blocking(&self, base_offset: Offset) -> Result<Arc<SealedReader>> {
         // The last segment is the one that is appended to, or was before a crash and will be cut
         // by recovery: only what has a successor is certainly sealed and may be mapped.
-        let later = |name: &String| parse_segment_name(name) > Some(base_offset);
-        let sealed = file_names(&self.dir)?.iter().any(later);
+        let sealed = self.last_segment.get(&self.dir)? > Some(base_offset);
         let maps = sealed.then(|| self.disk.maps.clone());
         SealedReader::open(&self.segment_path(base_offset), maps)
     }
@@ -183,6 +219,7 @@ impl MmapStorage {
         let path = self.segment_path(base_offset);
         // The file lives on, unnamed, until the last reader and the last map of it are gone.
         fs::remove_file(&path).map_err(|error| io_error("remove", &path, error))?;
+        self.last_segment.removed(base_offset);
         sync_dir(&self.dir)
     }
 }
