@@ -1,10 +1,12 @@
 //! The data directory: locked against a second process, versioned, with a directory per log.
 #![allow(clippy::disallowed_methods, reason = "this is the local disk")]
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -22,11 +24,15 @@ const TRASH_PREFIX: &str = ".trash-";
 /// What may lie in a directory that is not yet comlog's: what `mkfs` makes.
 const HARMLESS: [&str; 2] = [LOCK_FILE, "lost+found"];
 
-/// A data directory, locked while this value lives.
+/// A data directory, locked while this value lives: keep it at least as long as its storages.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     disk: Arc<Disk>,
+    /// Directories whose sub directories are all durable as names; one opens or makes them at a time.
+    durable: Mutex<HashSet<PathBuf>>,
+    /// How many directories were removed, for the names of their remains.
+    removals: AtomicU64,
     /// Holds the lock; the kernel lets go of it with the file, however the process ends.
     _lock: File,
 }
@@ -38,10 +44,11 @@ impl DataDir {
     /// [`StorageError::Locked`] names the process that has it open; [`StorageError::UnknownFormat`]
     /// when it is of a newer format, or holds something else: nothing is touched then.
     pub fn open(path: &Path, options: DiskOptions) -> Result<Arc<DataDir>> {
-        fs::create_dir_all(path).map_err(|error| io_error("create", path, error))?;
-        let known = check_format(path)?;
-        let lock = lock(path, FlockOperation::NonBlockingLockExclusive)?;
-        if !known {
+        create_durably(path)?;
+        check_format(path)?;
+        let lock = lock(path)?;
+        // Once more, since another process may have made it its own before the lock was taken.
+        if !check_format(path)? {
             let content = format!("{FORMAT_MAGIC}{FORMAT}\n");
             replace_file(path, FORMAT_FILE, content.as_bytes())?;
         }
@@ -49,21 +56,10 @@ impl DataDir {
         Ok(Arc::new(DataDir {
             path: path.to_owned(),
             disk: Arc::new(Disk::new(options)),
+            durable: Mutex::default(),
+            removals: AtomicU64::new(0),
             _lock: lock,
         }))
-    }
-
-    /// Opens an existing data directory to look at it while no process writes to it. Blocks.
-    ///
-    /// # Errors
-    /// As [`DataDir::open`]; [`StorageError::NotFound`] when there is none.
-    pub fn open_existing(path: &Path, options: DiskOptions) -> Result<Arc<DataDir>> {
-        if !path.join(FORMAT_FILE).exists() {
-            return Err(StorageError::NotFound {
-                what: format!("data directory {}", path.display()),
-            });
-        }
-        DataDir::open(path, options)
     }
 
     /// Where it is.
@@ -78,19 +74,23 @@ impl DataDir {
     /// [`StorageError::InvalidInput`] when `relative` is not a plain relative path.
     pub fn storage(&self, relative: &str) -> Result<Arc<MmapStorage>> {
         let mut dir = self.path.clone();
+        let mut durable = self.durable();
         for component in components(relative)? {
             let parent = dir.clone();
             dir.push(component);
             if !dir.is_dir() {
-                match fs::create_dir(&dir) {
-                    // Another log of the same parent was opened just now; its name may not be
-                    // durable yet, so the parent is synced here as well.
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                    made => made.map_err(|error| io_error("create", &dir, error))?,
-                }
+                fs::create_dir(&dir).map_err(|error| io_error("create", &dir, error))?;
+                durable.remove(&parent);
+            }
+            // Also when it was there: a process that was killed may not have come to this.
+            if !durable.contains(&parent) {
                 sync_dir(&parent)?;
+                durable.insert(parent);
             }
         }
+        drop(durable);
+        // For the names in it the same holds: a blob that is read must not be an older one later.
+        sync_dir(&dir)?;
         Ok(Arc::new(MmapStorage::open(dir, self.disk.clone())?))
     }
 
@@ -128,15 +128,41 @@ impl DataDir {
         else {
             return Ok(());
         };
-        let trash = self
-            .path
-            .join(format!("{TRASH_PREFIX}{}", components.join("-")));
+        // A number of its own, since an earlier removal may have failed half way.
+        let number = self.removals.fetch_add(1, Ordering::Relaxed);
+        let trash = self.path.join(format!("{TRASH_PREFIX}{number}"));
         fs::rename(&dir, &trash).map_err(|error| io_error("rename", &dir, error))?;
+        self.durable().retain(|other| !other.starts_with(&dir));
         sync_dir(parent)?;
         sync_dir(&self.path)?;
         fs::remove_dir_all(&trash).map_err(|error| io_error("remove", &trash, error))?;
         sync_dir(&self.path)
     }
+
+    fn durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Creates the directory and those above it that are missing, durably.
+fn create_durably(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    // The parent of a single relative name is the empty path, which is the current directory.
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    };
+    if parent != path {
+        create_durably(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made.map_err(|error| io_error("create", path, error))?,
+    }
+    sync_dir(parent)
 }
 
 /// The names in a relative path, each plain.
@@ -185,7 +211,7 @@ fn check_format(path: &Path) -> Result<bool> {
 }
 
 /// Takes the lock and writes this process's id into it.
-fn lock(path: &Path, operation: FlockOperation) -> Result<File> {
+fn lock(path: &Path) -> Result<File> {
     let file_path = path.join(LOCK_FILE);
     let opened = OpenOptions::new()
         .read(true)
@@ -194,7 +220,7 @@ fn lock(path: &Path, operation: FlockOperation) -> Result<File> {
         .truncate(false)
         .open(&file_path);
     let mut file = opened.map_err(|error| io_error("open", &file_path, error))?;
-    match rustix::fs::flock(&file, operation) {
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
             let mut holder = String::new();
