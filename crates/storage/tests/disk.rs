@@ -169,7 +169,7 @@ async fn maps_are_bounded_and_their_bytes_outlive_them() {
 async fn the_tail_is_served_from_the_writers_buffers_and_the_rest_from_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let options = DiskOptions {
-        tail_bytes_max: 1000,
+        tail_bytes_max: 1700, // ten chunks of 100, with what it costs to keep each
         ..DiskOptions::default()
     };
     let storage = DataDir::open(dir.path(), options)

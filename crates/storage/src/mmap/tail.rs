@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
+/// What a chunk costs beside its bytes: its places in both queues, about.
+const CHUNK_COST: usize = 64;
+
 /// The last chunks appended to one segment: ascending by position, without gaps, up to its end.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
@@ -58,7 +61,7 @@ struct Kept {
 }
 
 impl Tails {
-    /// Tails of at most `bytes_max` bytes together.
+    /// Tails of at most `bytes_max` bytes together, the cost of keeping them counted.
     pub(super) fn new(bytes_max: usize) -> Tails {
         Tails {
             bytes_max,
@@ -73,10 +76,13 @@ impl Tails {
         for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
             kept_chunks.push_back((position, chunk.clone()));
             position += chunk.len() as u64;
-            bytes += chunk.len();
+            bytes += CHUNK_COST + chunk.len();
             count += 1;
         }
         drop(kept_chunks);
+        if count == 0 {
+            return;
+        }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.appends.push_back((Arc::downgrade(tail), count, bytes));
         kept.bytes += bytes;
@@ -100,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_first_and_ranges_cross_chunks() {
-        let tails = Tails::new(10);
+        let tails = Tails::new(2 * CHUNK_COST + 10);
         let tail = Arc::new(Tail::default());
         tails.push(
             &tail,
