@@ -35,6 +35,20 @@
 //!
 //! **Blobs** are replaced whole: after a crash a reader finds the old content or the new, never a
 //! mixture, and the new one once `write_blob` returned. Content is not checksummed here.
+//!
+//! # Runtime and features
+//!
+//! | Feature | Adds | Needs |
+//! |---|---|---|
+//! | (none) | the contract, [`MemoryStorage`] | nothing; compiles for wasm32-unknown-unknown |
+//! | `mmap` | `DataDir` and `MmapStorage`, the local disk; `install_sigbus_guard` | Linux; a tokio runtime |
+//! | `test-util` | `conformance`, the suite for backends; `FaultyStorage`, a seeded disk that fails | nothing |
+//!
+//! With `mmap` every future of `MmapStorage`, its writers and its readers must be polled within a
+//! tokio runtime, for the sake of its blocking threads; `try_read` and `len` need none. The calls
+//! of `DataDir` block: from a task, make them in `tokio::task::spawn_blocking`. A binary that maps
+//! files should call `install_sigbus_guard` first; a library leaves that to its program.
+//! Minimum supported Rust: 1.95.
 #![deny(clippy::disallowed_methods)]
 
 #[cfg(feature = "test-util")]
