@@ -13,6 +13,9 @@ use comlog_record::{BatchStream, DecodeError, Limits, Offset, OffsetRange};
 use crate::fetched::FetchedBatch;
 use crate::{Error, StartAt};
 
+const OFFSETS_DO_NOT_RISE: DecodeError =
+    DecodeError::Invalid("base offset outside what was fetched, or below the batch before");
+
 /// A topic and one of its partitions.
 pub(crate) type Key = (Arc<str>, u32);
 
@@ -264,6 +267,8 @@ impl Followed {
         self.high_watermark = Some(Offset(fetched.high_watermark));
         let next_offset = Offset(fetched.next_offset);
         let mut stream = BatchStream::new(fetched.chunks);
+        // Where the position and the batches stood before the last batch of this message.
+        let mut before_last: Option<(Offset, usize)> = None;
         loop {
             let position = self.position.unwrap_or_default();
             let header = stream.peek_header();
@@ -274,9 +279,20 @@ impl Followed {
             match decoded {
                 Ok(Some((batch, records))) => {
                     let offsets = batch.header().offsets();
-                    if offsets.end <= position {
-                        continue;
+                    let out_of_place = match before_last {
+                        None => offsets.end <= position,
+                        Some(_) => offsets.start < position,
+                    };
+                    if out_of_place || offsets.end > next_offset {
+                        // No checksum covers a base offset. It rises from batch to batch, so when
+                        // one is too low, the one before may be too high.
+                        if let Some((position, count)) = before_last.filter(|_| out_of_place) {
+                            self.position = Some(position);
+                            batches.truncate(count);
+                        }
+                        return self.damaged(None, next_offset, &OFFSETS_DO_NOT_RISE);
                     }
+                    before_last = Some((position, batches.len()));
                     self.position = Some(offsets.end);
                     if !batch.header().is_control() {
                         let topic = self.topic.clone();
@@ -303,5 +319,83 @@ impl Followed {
         let end = plausible.map_or(next_offset, |range| range.end);
         let offsets = OffsetRange::new(position, end.max(position.next()));
         self.park(Error::corrupt(&self.topic, self.partition, offsets, error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use comlog_record::{BatchBuilder, Compression, LeaderEpoch, Timestamp};
+
+    use super::*;
+
+    /// A message with a batch of ten records at each base offset, said to end at `next_offset`.
+    fn fetched(bases: &[i64], next_offset: i64) -> v1::Fetched {
+        let batch = |base: &i64| {
+            let mut builder = BatchBuilder::new(Limits::DEFAULT);
+            for _ in 0..10 {
+                builder
+                    .push(Timestamp(0), None, Some(b"x"), std::iter::empty())
+                    .unwrap();
+            }
+            let mut batch = builder.build(Compression::None, None).unwrap();
+            batch.assign(Offset(*base), LeaderEpoch(0));
+            batch.to_bytes()
+        };
+        v1::Fetched {
+            chunks: bases.iter().map(batch).collect(),
+            next_offset,
+            ..v1::Fetched::default()
+        }
+    }
+
+    /// Takes a message at `position`; how many batches came out, where the consumer stands, and
+    /// whether it reports damage.
+    fn take(position: i64, message: v1::Fetched) -> (usize, i64, bool) {
+        let mut follow = Follow::default();
+        follow.add(&Arc::from("t"), 0, StartAt::Offset(Offset(position)));
+        let followed = follow.get_mut("t", 0).unwrap();
+        let mut batches = Vec::new();
+        followed.take(message, &Limits::DEFAULT, &mut batches);
+        (batches.len(), followed.position.unwrap().0, followed.parked)
+    }
+
+    #[test]
+    fn batches_rise_within_what_was_fetched() {
+        assert_eq!(take(0, fetched(&[0, 10, 20], 30)), (3, 30, false));
+        assert_eq!(
+            take(5, fetched(&[0, 10], 20)),
+            (2, 20, false),
+            "the first holds the position"
+        );
+        assert_eq!(
+            take(0, fetched(&[0, 50], 60)),
+            (2, 60, false),
+            "gaps are allowed"
+        );
+        assert_eq!(take(0, fetched(&[], 60)), (0, 60, false));
+    }
+
+    #[test]
+    fn a_flipped_base_offset_is_damage_and_never_a_skip() {
+        assert_eq!(
+            take(0, fetched(&[0, 12, 20], 30)),
+            (1, 10, true),
+            "12 is too high, seen at 20"
+        );
+        assert_eq!(
+            take(0, fetched(&[0, 8, 20], 30)),
+            (0, 0, true),
+            "8 is too low, or 0 too high"
+        );
+        assert_eq!(
+            take(0, fetched(&[0, 1_000_010], 20)),
+            (1, 10, true),
+            "beyond what was fetched"
+        );
+        assert_eq!(
+            take(100, fetched(&[50], 110)),
+            (0, 100, true),
+            "below what was asked for"
+        );
     }
 }
