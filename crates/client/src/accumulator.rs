@@ -335,6 +335,17 @@ impl Accumulator {
         }
     }
 
+    /// Takes everything gathered and counts every batch as finished.
+    pub(crate) fn abandon(&mut self) -> Vec<Gathered> {
+        self.occupied.clear();
+        self.unfinished.clear();
+        self.buffered = 0;
+        let queues = self.queues.iter_mut().map(std::mem::take);
+        queues
+            .flat_map(|queue| queue.full.into_iter().chain(queue.open))
+            .collect()
+    }
+
     /// Bytes of all batches that are not finished.
     pub(crate) fn buffered(&self) -> usize {
         self.buffered

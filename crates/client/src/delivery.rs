@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -74,7 +75,11 @@ impl Completion {
             waker.wake();
         }
         for (index, callback) in callbacks {
-            callback(of_record(&result, index));
+            let call = AssertUnwindSafe(|| callback(of_record(&result, index)));
+            // On the producer's task, which serves others too.
+            if catch_unwind(call).is_err() {
+                tracing::error!("a delivery callback panicked");
+            }
         }
     }
 }

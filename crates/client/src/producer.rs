@@ -158,6 +158,20 @@ impl Shared {
         self.progress.notify_waiters();
     }
 
+    /// The sender is gone: what is not acknowledged fails, and nothing more is taken.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        if !state.accumulator.is_finished(u64::MAX) {
+            state.first_failure.get_or_insert(Error::Abandoned);
+        }
+        let gathered = state.accumulator.abandon();
+        drop(state);
+        // Calls back, so not under the lock.
+        drop(gathered);
+        self.progress.notify_waiters();
+    }
+
     /// Waits until `done` says so; it is asked again after every finished batch.
     async fn wait_until<T>(&self, mut done: impl FnMut() -> Option<T>) -> T {
         loop {

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::accumulator::Gathered;
+use crate::accumulator::{Accumulator, Gathered};
 use crate::pipeline::{Finished, Identity, Pipeline};
 use crate::producer::Shared;
 use crate::producer_config::ProducerConfig;
@@ -30,6 +30,13 @@ enum Event {
     Answer(u64, v1::AppendStreamResponse),
     StreamEnded(u64, Error),
     Identified(usize, Result<(i64, i16)>),
+}
+
+/// Without a sender nothing is ever acknowledged: whoever waits shall learn it.
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.shared.abandon();
+    }
 }
 
 /// A task that ends with its handle.
@@ -118,7 +125,6 @@ impl Sender {
     /// Does everything that can be done now; returns when something will be due again.
     fn pump(&mut self) -> Instant {
         let now = tokio::time::Instant::now().into_std();
-        self.adopt_partitions();
         self.expire(now);
         self.check_silence(now);
         self.fill(now);
@@ -126,9 +132,11 @@ impl Sender {
         self.next_due(now)
     }
 
-    fn adopt_partitions(&mut self) {
+    /// Looks at what is gathered. Callers add partitions at any time, so those are adopted under
+    /// the same lock: every queue that `look` can find has its pipeline.
+    fn look_at_gathered<T>(&mut self, look: impl FnOnce(&mut Accumulator) -> T) -> T {
         let shared = self.shared.clone();
-        let state = shared.lock();
+        let mut state = shared.lock();
         for known in &state.routes.partitions[self.pipelines.len()..] {
             let idempotent = self.config.idempotence;
             let pipeline = Pipeline::new(known.topic.clone(), known.partition, idempotent);
@@ -137,6 +145,7 @@ impl Sender {
         for (pipeline, known) in self.pipelines.iter_mut().zip(&state.routes.partitions) {
             pipeline.fencing_token = known.fencing_token;
         }
+        look(&mut state.accumulator)
     }
 
     fn expire(&mut self, now: Instant) {
@@ -153,7 +162,7 @@ impl Sender {
             self.end_stream(&Error::Timeout(Arc::from(message)));
         }
         self.finish(finished);
-        let expired = self.shared.lock().accumulator.take_expired(begun);
+        let expired = self.look_at_gathered(|gathered| gathered.take_expired(begun));
         for (queue, gathered) in expired {
             let last = self.pipelines[queue].last_error().cloned();
             let error = Error::DeliveryTimeout(last.map(Box::new));
@@ -173,7 +182,7 @@ impl Sender {
 
     /// Moves what is gathered and ready into the pipelines, as far as they have room.
     fn fill(&mut self, now: Instant) {
-        let occupied: Vec<usize> = self.shared.lock().accumulator.occupied().collect();
+        let occupied = self.look_at_gathered(|gathered| gathered.occupied().collect::<Vec<_>>());
         for queue in occupied {
             while self.pipelines[queue].len() < self.config.in_flight_max {
                 if !self.pipelines[queue].can_encode() {

@@ -50,6 +50,37 @@ async fn without_faults() {
     arrives_once_in_order(|_| Fault::None).await;
 }
 
+/// The sender looks for work while callers add partitions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_are_added_at_any_time() {
+    let fake = Fake::start().await;
+    let partitions = 20_000;
+    fake.create("t", partitions);
+    let config = small_batches().idempotence(false);
+    let producer = Producer::new(&fake.client(), config).unwrap();
+    for partition in 0..partitions {
+        let record = ProducerRecord::new("t", "v").partition(partition);
+        drop(producer.send(record).await.unwrap());
+    }
+    producer.close().await.unwrap();
+    for partition in 0..partitions {
+        assert_eq!(fake.values("t", partition), [b"v"], "{partition}");
+    }
+}
+
+#[tokio::test]
+async fn a_callback_that_panics_harms_no_record() {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    let producer = Producer::new(&fake.client(), small_batches()).unwrap();
+    let record = ProducerRecord::new("t", "0");
+    let panics = |_| panic!("on purpose");
+    producer.send_with(record, panics).await.unwrap();
+    send_numbers(&producer, "t", 1, 100).await;
+    producer.close().await.unwrap();
+    assert_eq!(fake.values("t", 0), numbers(0, 100));
+}
+
 #[tokio::test]
 async fn connection_lost_between_append_and_acknowledgement() {
     arrives_once_in_order(|turn| match turn % 7 {
