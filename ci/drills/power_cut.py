@@ -62,9 +62,15 @@ class Disk:
         os.close(descriptor)
 
     def unmount(self):
-        if self.mounted:
-            run("umount", str(self.mount_point))
-            self.mounted = False
+        """Waits while somebody (a killed server on its way out, a scanner of new disks) is in it."""
+        deadline = time.monotonic() + 30
+        while self.mounted:
+            umount = subprocess.run(["umount", str(self.mount_point)], capture_output=True, text=True)
+            self.mounted = umount.returncode != 0
+            if self.mounted and time.monotonic() > deadline:
+                sys.exit(f"cannot unmount: {umount.stderr.strip()}")
+            if self.mounted:
+                time.sleep(0.1)
 
 
 class Producer(threading.Thread):
