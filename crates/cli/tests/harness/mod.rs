@@ -3,9 +3,15 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// No command takes so long, on however slow a machine.
+const COMMAND_MAX: Duration = Duration::from_secs(300);
 
 /// A server with a data directory of its own; killed when dropped.
 pub(crate) struct Server {
@@ -67,7 +73,9 @@ impl Server {
             // A command that ends before it has read its input is the caller's to judge.
             let _ = stdin.write_all(&input);
         });
+        let watchdog = Watchdog::start(child.id());
         let output = child.wait_with_output().expect("it ends");
+        drop(watchdog);
         writer.join().expect("the writer does not panic");
         output
     }
@@ -94,6 +102,37 @@ impl Server {
         let code = output.status.code().expect("it was not killed");
         assert_ne!(code, 0, "{args:?}: {output:?}");
         (code, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// Kills a command that stands still, so that its output shows where.
+struct Watchdog {
+    ended: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    fn start(pid: u32) -> Watchdog {
+        let (ended, wait) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            if wait.recv_timeout(COMMAND_MAX) == Err(RecvTimeoutError::Timeout) {
+                let mut kill = Command::new("kill");
+                let _ = kill.args(["-ABRT", &pid.to_string()]).status();
+            }
+        });
+        Watchdog {
+            ended: Some(ended),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        drop(self.ended.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the watchdog does not panic");
+        }
     }
 }
 
