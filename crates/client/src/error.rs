@@ -257,13 +257,14 @@ impl ServerError {
     }
 }
 
-/// The status and what lies beneath it: tonic's own message is only "transport error".
+/// The status and what lies beneath it, each thing once: tonic's own layer only says
+/// "transport error", and layers quote each other.
 fn describe(status: &Status) -> String {
     let mut message = status.message().to_owned();
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
         let text = error.to_string();
-        if !message.ends_with(&text) {
+        if !message.contains(&text) && text != "transport error" {
             message = format!("{message}: {text}");
         }
         source = error.source();
