@@ -74,6 +74,18 @@ impl Gathered {
 struct Queue {
     full: VecDeque<Gathered>,
     open: Option<Gathered>,
+    /// Bytes of the batch that filled up last: the next one will be about as large.
+    filled_bytes: usize,
+}
+
+impl Queue {
+    /// Nothing more goes into the batch that is being gathered.
+    fn fill(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.filled_bytes = open.bytes();
+            self.full.push_back(open);
+        }
+    }
 }
 
 /// See the module's description.
@@ -170,12 +182,12 @@ impl Accumulator {
 
     fn seal_if_full(&mut self, queue: usize, size: usize) {
         let queue = &mut self.queues[queue];
-        let full = |open: &mut Gathered| {
+        let full = |open: &Gathered| {
             open.bytes() + size > self.bounds.batch_bytes
                 || open.builder.len() >= self.bounds.batch_records_max as usize
         };
-        if let Some(open) = queue.open.take_if(full) {
-            queue.full.push_back(open);
+        if queue.open.as_ref().is_some_and(full) {
+            queue.fill();
         }
     }
 
@@ -184,9 +196,11 @@ impl Accumulator {
         self.next_number += 1;
         self.unfinished.insert(number);
         self.occupied.insert(queue);
+        let filled = self.queues[queue].filled_bytes;
+        let room = filled + filled / 8;
         let gathered = Gathered {
             number,
-            builder: BatchBuilder::new(self.limits),
+            builder: BatchBuilder::with_capacity(self.limits, room),
             completer: Completer::new(),
             created: now,
             expected_offset,
@@ -218,7 +232,7 @@ impl Accumulator {
         let full = open.bytes() >= self.bounds.batch_bytes
             || open.builder.len() >= self.bounds.batch_records_max as usize;
         if full {
-            queue.full.extend(queue.open.take());
+            queue.fill();
         }
         Ok((completion, index, full))
     }

@@ -150,9 +150,9 @@ impl Pipeline {
             _ => None,
         };
         let (mut outgoing, builder) = self.split(gathered);
-        match builder.build(compression, producer) {
-            Ok(batch) => {
-                outgoing.encoded = batch.to_bytes();
+        match builder.encode(compression, producer) {
+            Ok(encoded) => {
+                outgoing.encoded = encoded;
                 self.next_sequence = advance(self.next_sequence, outgoing.records);
                 self.unacked.push_back(outgoing);
                 Ok(())
