@@ -1,0 +1,50 @@
+/** Bytes, or text that is sent as UTF-8. */
+export type BytesLike = Uint8Array | string;
+
+/** A named value beside a record, to be written. */
+export interface HeaderInput {
+  name: BytesLike;
+  value?: BytesLike | null;
+}
+
+/** A record to be written. Absent (or `null`) is not the same as empty, for key and value alike. */
+export interface RecordInput {
+  /** What it is partitioned by. */
+  key?: BytesLike | null | undefined;
+  /** The payload; absent is a tombstone. */
+  value?: BytesLike | null | undefined;
+  /** In order; names may repeat. */
+  headers?: readonly HeaderInput[] | undefined;
+  /** Unix milliseconds; default: the time of the call. */
+  timestamp?: bigint | number | Date | undefined;
+}
+
+/** A named value beside a record. */
+export interface Header {
+  name: string;
+  value: Uint8Array | null;
+}
+
+/** A record as it stands in a partition. */
+export interface LogRecord {
+  /** Where it stands, from 0. */
+  offset: bigint;
+  /** Unix milliseconds. */
+  timestamp: bigint;
+  key: Uint8Array | null;
+  value: Uint8Array | null;
+  headers: Header[];
+}
+
+const encoder = new TextEncoder();
+
+/** The bytes of `value`; text becomes UTF-8. */
+export function toBytes(value: BytesLike): Uint8Array {
+  return typeof value === 'string' ? encoder.encode(value) : value;
+}
+
+/** Unix milliseconds. */
+export function toTimestamp(value: bigint | number | Date): bigint {
+  if (typeof value === 'bigint') return value;
+  return BigInt(Math.trunc(value instanceof Date ? value.getTime() : value));
+}
