@@ -28,6 +28,20 @@ async fn pages_and_native_calls_share_the_port() {
     );
     assert!(metrics.ends_with("# EOF\n"));
     assert!(server.get("/nothing").await.starts_with("HTTP/1.1 404"));
+    let version = concat!(env!("CARGO_PKG_VERSION"), "\n");
+    assert!(server.get("/version").await.ends_with(version));
+    server.stop().await;
+}
+
+/// Whether or not the web page was built into this binary.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_page_shows_topics_without_a_script() {
+    let server = Running::start(|_| ()).await;
+    let mut client = LogServiceClient::new(server.channel().await);
+    client.append(append(b"small")).await.unwrap();
+    let page = server.get("/status").await;
+    assert!(page.contains("<th scope=\"row\">web</th>"), "{page}");
+    assert!(page.contains("style-src 'self';") && !page.contains("script-src"));
     server.stop().await;
 }
 
