@@ -25,7 +25,7 @@ pub(crate) struct ServerArgs {
         global = true
     )]
     pub(crate) server: String,
-    /// A PEM file with the authority that signed the server's certificate, for https
+    /// For https, a PEM file with the authority that signed the server's certificate [default: those that the system trusts]
     #[arg(long, env = "COMLOG_CA_CERT", value_name = "FILE", global = true)]
     pub(crate) ca_cert: Option<PathBuf>,
     /// How long one call may take

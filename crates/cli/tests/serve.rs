@@ -312,9 +312,24 @@ fn what_it_says_to_try_works_over_tls_too() {
         let (_, arguments) = line.split_once("| comlog ")?;
         Some(arguments.to_owned())
     });
-    let mut command = Command::new(env!("CARGO_BIN_EXE_comlog"));
-    command.args(hint.unwrap().split(' '));
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
-    assert!(child.wait().unwrap().success());
+    let hint = hint.unwrap();
+    let produce = |trusted: Option<&str>, arguments: &mut dyn Iterator<Item = &str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_comlog"));
+        command
+            .args(arguments)
+            .envs(trusted.map(|file| ("SSL_CERT_FILE", file)));
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        // One that does not trust the server may not read it.
+        let _ = child.stdin.take().unwrap().write_all(b"hello\n");
+        child.wait().unwrap().success()
+    };
+    assert!(produce(None, &mut hint.split(' ')));
+
+    // Without --ca-cert, what the system trusts counts, and only that.
+    let words: Vec<&str> = hint.split(' ').collect();
+    let flag = words.iter().position(|word| *word == "--ca-cert").unwrap();
+    let mut rest = [&words[..flag], &words[flag + 2..]].concat();
+    rest.extend(["--timeout", "5s", "--delivery-timeout", "2s"]);
+    assert!(produce(Some(words[flag + 1]), &mut rest.iter().copied()));
+    assert!(!produce(None, &mut rest.iter().copied()));
 }

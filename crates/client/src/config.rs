@@ -105,7 +105,8 @@ impl ClientConfig {
         self
     }
 
-    /// Trusts the authority (or the self-signed certificate) in this PEM; needed for `https`.
+    /// Trusts the authority (or the self-signed certificate) in this PEM, and no other; default:
+    /// those that the system trusts.
     #[must_use]
     pub fn ca_certificate(mut self, pem: impl AsRef<[u8]>) -> ClientConfig {
         self.ca_certificate = Some(pem.as_ref().to_vec());
@@ -176,26 +177,25 @@ impl ClientConfig {
         match endpoint.uri().scheme_str() {
             Some("http") => Ok(endpoint),
             Some("https") => endpoint
-                .tls_config(self.tls()?)
+                .tls_config(self.tls())
                 .map_err(|error| invalid(error.to_string())),
             _ => Err(invalid("must begin with http:// or https://".to_owned())),
         }
     }
 
-    fn tls(&self) -> Result<ClientTlsConfig> {
-        let Some(ca) = &self.ca_certificate else {
-            return Err(Error::config(
-                "https needs ca_certificate: that of the server or of its authority",
-            ));
+    fn tls(&self) -> ClientTlsConfig {
+        let tls = ClientTlsConfig::new();
+        let mut tls = match &self.ca_certificate {
+            Some(ca) => tls.ca_certificate(Certificate::from_pem(ca)),
+            None => tls.with_native_roots(),
         };
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
         if let Some((certificate, key)) = &self.client_identity {
             tls = tls.identity(Identity::from_pem(certificate, key));
         }
         if let Some(domain) = &self.tls_domain {
             tls = tls.domain_name(domain);
         }
-        Ok(tls)
+        tls
     }
 
     /// A connection for unary calls and uploads: windows adapt to the link.

@@ -88,7 +88,6 @@ async fn options_that_are_wrong_are_named() {
     let good = || ClientConfig::new("http://localhost:1");
     let wrong = [
         (ClientConfig::new("localhost:1"), "http"),
-        (ClientConfig::new("https://localhost:1"), "ca_certificate"),
         (good().request_timeout(Duration::ZERO), "timeouts"),
         (good().message_bytes_max(1), "message_bytes_max"),
         (good().header("über", "x"), "header"),
