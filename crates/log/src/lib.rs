@@ -55,6 +55,7 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod segment_scan;
 mod tail;
 mod time_index;
 mod truncate;
@@ -67,6 +68,7 @@ pub use error::{AppendError, ErrorKind, LogError, ReadError};
 pub use inspect::{InspectError, Inspected, InspectedCheckpoint, InspectedSegment};
 pub use log::Log;
 pub use reader::LogReader;
+pub use segment_scan::{SegmentItem, SegmentPlace, SegmentScan};
 pub use types::{
     AppendRequest, Appended, Cut, DamagedRange, Fetched, Positions, RecoveryReport, SegmentInfo,
     TimestampedOffset,

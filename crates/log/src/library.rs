@@ -113,7 +113,7 @@ impl Library {
                 Some((segment.last_used(), size, segment))
             })
             .collect();
-        open.sort_by_key(|(last_used, ..)| *last_used);
+        open.sort_unstable_by_key(|(last_used, ..)| *last_used);
         let mut count = open.len() + 1;
         let mut bytes =
             read_lock(&coming.indexes).size() + open.iter().map(|(_, size, _)| size).sum::<usize>();

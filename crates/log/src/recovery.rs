@@ -461,7 +461,9 @@ impl Recovery<'_> {
         self.report.damaged.push(range.clone());
         if !self.state.damaged.contains(&range) {
             self.state.damaged.push(range);
-            self.state.damaged.sort_by_key(|range| range.offsets.start);
+            self.state
+                .damaged
+                .sort_unstable_by_key(|range| range.offsets.start);
         }
     }
 

@@ -190,6 +190,24 @@ impl<'a> Scanner<'a> {
         Ok(content_end)
     }
 
+    /// Whether every byte from `from` to the end is zero; what cannot be read is not.
+    pub(crate) async fn only_zeros(&mut self, from: u64) -> Result<bool, StorageError> {
+        let mut position = from;
+        while position < self.end {
+            match self.fill(position, 1).await {
+                Ok(()) => {}
+                Err(Missing::Unreadable) => return Ok(false),
+                Err(Missing::Storage(error)) => return Err(error),
+            }
+            let bytes = self.at_hand(position);
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            position += bytes.len() as u64;
+        }
+        Ok(true)
+    }
+
     /// Where the next batch could start, by its magic byte, at or behind `position`.
     async fn next_magic(&mut self, mut position: u64) -> Result<Option<u64>, StorageError> {
         while position + (BATCH_HEADER_LEN as u64) <= self.end {
@@ -277,6 +295,13 @@ impl<'a> Scanner<'a> {
             position += len;
         }
         Ok(crc)
+    }
+
+    /// The bytes of `range` if the window holds them all, without copying.
+    pub(crate) fn window(&self, range: Range<u64>) -> Option<Bytes> {
+        let start = usize::try_from(range.start.checked_sub(self.window_start)?).ok()?;
+        let end = usize::try_from(range.end.checked_sub(self.window_start)?).ok()?;
+        (end <= self.window.len()).then(|| self.window.slice(start..end))
     }
 
     /// What the window holds from `position` on.

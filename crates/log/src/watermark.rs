@@ -208,7 +208,7 @@ pub(crate) fn add_damage(view: &RwLock<View>, found: &[DamagedRange]) {
             known.push(merged);
         }
     }
-    known.sort_by_key(|range| range.offsets.start);
+    known.sort_unstable_by_key(|range| range.offsets.start);
 }
 
 /// Takes what overlaps `range` out of `known` and into it.

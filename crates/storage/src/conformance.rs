@@ -10,6 +10,8 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod reader;
+#[cfg(not(target_arch = "wasm32"))]
+mod threads;
 mod writer;
 
 use std::ops::Range;

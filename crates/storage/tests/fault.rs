@@ -9,6 +9,12 @@ use comlog_record::Offset;
 use comlog_storage::conformance::{Fixture, check_reader, check_writer, fill};
 use comlog_storage::{FaultPlan, FaultyStorage, SegmentWriter, Storage, StorageError};
 use futures_util::FutureExt;
+#[cfg(not(target_arch = "wasm32"))]
+use std::prelude::v1::test as sync_test;
+#[cfg(not(target_arch = "wasm32"))]
+use tokio::test as async_test;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::{wasm_bindgen_test as async_test, wasm_bindgen_test as sync_test};
 
 const ZERO: Offset = Offset(0);
 
@@ -41,7 +47,7 @@ fn with_plan(seed: u64, plan: FaultPlan) -> FaultyStorage {
     storage
 }
 
-#[tokio::test]
+#[async_test]
 async fn without_faults_it_is_a_storage() {
     for plan in [FaultPlan::default(), slow()] {
         check_reader(|segments| async move {
@@ -68,7 +74,7 @@ fn pages(count: u8) -> Vec<Bytes> {
     (1..=count).map(page).collect()
 }
 
-#[test]
+#[sync_test]
 fn a_crash_keeps_what_was_synced_and_any_part_of_the_rest() {
     let mut kept_out_of_order = 0;
     let mut torn = 0;
@@ -99,7 +105,7 @@ fn a_crash_keeps_what_was_synced_and_any_part_of_the_rest() {
     );
 }
 
-#[test]
+#[sync_test]
 fn a_kill_keeps_what_was_written() {
     let storage = FaultyStorage::new(1);
     let mut writer = create(&storage, 0);
@@ -113,7 +119,7 @@ fn a_kill_keeps_what_was_written() {
     assert_eq!(storage.content(ZERO).unwrap(), pages(6).concat());
 }
 
-#[test]
+#[sync_test]
 fn the_same_seed_gives_the_same_disk() {
     let run = |seed| {
         let storage = with_plan(seed, slow());
@@ -138,7 +144,7 @@ fn futures_block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-#[test]
+#[sync_test]
 fn a_failed_sync_is_final_and_its_pages_are_lost() {
     let mut lost = 0;
     for seed in 0..20 {
@@ -168,7 +174,7 @@ fn a_failed_sync_is_final_and_its_pages_are_lost() {
     );
 }
 
-#[test]
+#[sync_test]
 fn no_space_keeps_nothing_and_passes() {
     let storage = FaultyStorage::new(1);
     let mut writer = create(&storage, 0);
@@ -193,7 +199,7 @@ fn no_space_keeps_nothing_and_passes() {
     assert_eq!(storage.content(ZERO).unwrap(), pages(3).concat());
 }
 
-#[test]
+#[sync_test]
 fn a_failed_append_leaves_a_part_and_a_failed_writer() {
     let storage = FaultyStorage::new(1);
     let mut writer = create(&storage, 0);
@@ -209,7 +215,7 @@ fn a_failed_append_leaves_a_part_and_a_failed_writer() {
     assert_eq!(writer.len(), 4096);
 }
 
-#[test]
+#[sync_test]
 fn a_change_of_names_under_way_is_old_or_new_after_a_crash() {
     let mut seen = [[0; 2]; 3];
     for seed in 0..200 {
@@ -247,7 +253,7 @@ fn poll_some<T>(future: impl Future<Output = T>, polls: u64) {
     }
 }
 
-#[test]
+#[sync_test]
 fn damage_is_where_it_was_done() {
     let storage = FaultyStorage::new(1);
     let mut writer = create(&storage, 0);
@@ -273,7 +279,7 @@ fn damage_is_where_it_was_done() {
     assert_eq!(block_on(storage.read_blob("vote")).unwrap().unwrap(), "acc");
 }
 
-#[test]
+#[sync_test]
 fn a_sync_that_lies_is_found_out_by_a_crash() {
     let plan = FaultPlan {
         sync_lies: true,

@@ -10,6 +10,12 @@ use comlog_record::Offset;
 use comlog_storage::conformance::{Fixture, check_reader, check_writer, fill};
 use comlog_storage::{MemoryStorage, Storage};
 use futures_util::FutureExt;
+#[cfg(not(target_arch = "wasm32"))]
+use std::prelude::v1::test as sync_test;
+#[cfg(not(target_arch = "wasm32"))]
+use tokio::test as async_test;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::{wasm_bindgen_test as async_test, wasm_bindgen_test as sync_test};
 
 struct Memory(MemoryStorage);
 
@@ -22,7 +28,7 @@ impl Fixture for Memory {
     async fn restart(&mut self) {}
 }
 
-#[tokio::test]
+#[async_test]
 async fn memory_reads_as_the_contract_says() {
     check_reader(|segments| async move {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
@@ -32,12 +38,12 @@ async fn memory_reads_as_the_contract_says() {
     .await;
 }
 
-#[tokio::test]
+#[async_test]
 async fn memory_writes_as_the_contract_says() {
     check_writer(|| async { Memory(MemoryStorage::new()) }).await;
 }
 
-#[test]
+#[sync_test]
 fn appended_chunks_are_handed_out_without_a_copy() {
     let storage = MemoryStorage::new();
     let mut writer = storage
@@ -60,7 +66,7 @@ async fn bases(storage: &MemoryStorage) -> Vec<i64> {
     list.iter().map(|segment| segment.base_offset.0).collect()
 }
 
-#[tokio::test]
+#[async_test]
 async fn over_budget_the_oldest_sealed_segments_go_whole() {
     let storage = MemoryStorage::with_budget(100);
     let chunk = [Bytes::from(vec![1; 40])];

@@ -72,6 +72,25 @@ pub(crate) const TEST: &[Step] = &[
         run: Line("cargo test --workspace --all-features --no-fail-fast"),
     },
     Step {
+        name: "wasm32-node",
+        needs: &[tools::wasm_bindgen],
+        run: Line(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
+             cargo test --target wasm32-unknown-unknown -p comlog-storage -p comlog-log \
+             --features comlog-storage/test-util --test memory --test fault --test it",
+        ),
+    },
+    Step {
+        name: "wasm32-chromium",
+        needs: &[tools::wasm_bindgen, tools::chromium],
+        run: Line(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
+             WASM_BINDGEN_USE_BROWSER=1 \
+             cargo test --target wasm32-unknown-unknown -p comlog-storage -p comlog-log \
+             --features comlog-storage/test-util --test memory --test fault --test it",
+        ),
+    },
+    Step {
         name: "sim",
         needs: &[],
         run: Line("cargo run --release -p comlog-sim -- --seeds 2000"),

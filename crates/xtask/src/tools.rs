@@ -9,6 +9,8 @@ use std::process::Command;
 use crate::step::Result;
 
 const CARGO_DENY: &str = "0.20.2";
+/// The version of the crate in Cargo.toml: the two must agree.
+const WASM_BINDGEN: &str = "0.2.130";
 
 /// The top of the checkout, as `cargo run` says: what was compiled in may be another checkout's,
 /// when two share a target directory.
@@ -91,33 +93,39 @@ pub(crate) fn wasm_target() -> Result<()> {
 
 /// `cargo deny`.
 pub(crate) fn cargo_deny() -> Result<()> {
-    install("cargo-deny", CARGO_DENY)
+    install("cargo-deny", "cargo-deny", CARGO_DENY, &["--locked"])
+}
+
+/// `wasm-bindgen` and `wasm-bindgen-test-runner`.
+pub(crate) fn wasm_bindgen() -> Result<()> {
+    wasm_target()?;
+    install("wasm-bindgen-cli", "wasm-bindgen", WASM_BINDGEN, &[])
+}
+
+/// Chromium, and the driver through which tests command it.
+pub(crate) fn chromium() -> Result<()> {
+    let is_there = |name: &str| env::split_paths(&path()).any(|dir| dir.join(name).is_file());
+    if is_there("chromium") && is_there("chromedriver") {
+        return Ok(());
+    }
+    run("apt-get", &["update"])?;
+    run("apt-get", &["install", "-y", "chromium", "chromium-driver"])
 }
 
 /// Installs a binary crate of this very version into the cache, unless it is there.
-fn install(name: &str, version: &str) -> Result<()> {
+fn install(name: &str, binary: &str, version: &str, options: &[&str]) -> Result<()> {
     let root = cache().join("tools");
     let receipts = std::fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
-    if root.join("bin").join(name).is_file() && receipts.contains(&format!("\"{name} {version} ")) {
+    if root.join("bin").join(binary).is_file() && receipts.contains(&format!("\"{name} {version} "))
+    {
         return Ok(());
     }
     let root = root.display().to_string();
     let target = cache().join("tools-target").display().to_string();
-    run(
-        "cargo",
-        &[
-            "install",
-            name,
-            "--version",
-            version,
-            "--locked",
-            "--debug",
-            "--root",
-            &root,
-            "--target-dir",
-            &target,
-        ],
-    )
+    let mut words = vec!["install", name, "--version", version, "--debug"];
+    words.extend(["--root", &root, "--target-dir", &target]);
+    words.extend(options);
+    run("cargo", &words)
 }
 
 fn run(program: &str, args: &[&str]) -> Result<()> {

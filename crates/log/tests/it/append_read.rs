@@ -5,7 +5,7 @@ use comlog_record::{Offset, OffsetRange, Timestamp};
 
 use crate::support::*;
 
-#[tokio::test]
+#[async_test]
 async fn what_was_appended_is_read_back_across_segments() {
     let storage = memory();
     let (mut log, report) = open(&storage, small()).await;
@@ -23,7 +23,7 @@ async fn what_was_appended_is_read_back_across_segments() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_group_is_assigned_in_order_and_answered_one_by_one() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -42,7 +42,7 @@ async fn a_group_is_assigned_in_order_and_answered_one_by_one() {
     assert_eq!(log.positions().durable, Offset(60));
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_read_keeps_to_its_bytes_but_returns_one_batch_at_least() {
     let storage = memory();
     let (mut log, _) = open(&storage, LogConfig::default()).await;
@@ -60,7 +60,7 @@ async fn a_read_keeps_to_its_bytes_but_returns_one_batch_at_least() {
     assert_eq!(now.offsets, OffsetRange::new(Offset(90), Offset(100)));
 }
 
-#[tokio::test]
+#[async_test]
 async fn reads_outside_the_log_are_refused_and_the_end_is_empty() {
     let storage = memory();
     let (mut log, _) = open(&storage, LogConfig::default()).await;
@@ -76,7 +76,7 @@ async fn reads_outside_the_log_are_refused_and_the_end_is_empty() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_memory_log_shows_what_is_written_before_it_is_durable() {
     let storage = memory();
     let config = LogConfig {
@@ -97,27 +97,21 @@ async fn a_memory_log_shows_what_is_written_before_it_is_durable() {
     assert_eq!(log.sync().await.unwrap(), Offset(3));
 }
 
-#[tokio::test]
+#[async_test]
 async fn waiters_wake_when_something_is_visible_and_when_the_log_closes() {
     let storage = memory();
     let (mut log, _) = open(&storage, LogConfig::default()).await;
     let reader = log.reader();
-    let waiting = tokio::spawn({
-        let reader = reader.clone();
-        async move { reader.wait_visible(Offset(0)).await }
-    });
-    append(&mut log, batch(&["a"])).await;
-    assert_eq!(waiting.await.unwrap().unwrap().high_watermark, Offset(1));
-    let waiting = tokio::spawn({
-        let reader = reader.clone();
-        async move { reader.wait_visible(Offset(1)).await }
-    });
-    log.close().await.unwrap();
-    assert!(matches!(waiting.await.unwrap(), Err(ReadError::Closed)));
+    let appending = append(&mut log, batch(&["a"]));
+    let (seen, _) = tokio::join!(biased; reader.wait_visible(Offset(0)), appending);
+    assert_eq!(seen.unwrap().high_watermark, Offset(1));
+    let (seen, closed) = tokio::join!(biased; reader.wait_visible(Offset(1)), log.close());
+    closed.unwrap();
+    assert!(matches!(seen, Err(ReadError::Closed)));
     assert_eq!(records(&reader).await, [(0, "a".to_owned())]);
 }
 
-#[tokio::test]
+#[async_test]
 async fn expected_offset_is_checked_at_the_batch_s_turn() {
     let storage = memory();
     let (mut log, _) = open(&storage, LogConfig::default()).await;
@@ -138,7 +132,7 @@ async fn expected_offset_is_checked_at_the_batch_s_turn() {
     assert_eq!(log.positions().end, Offset(3));
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_timestamp_finds_its_record() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -165,7 +159,7 @@ async fn a_timestamp_finds_its_record() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn reopening_a_closed_log_finds_everything() {
     let storage = memory();
     for round in 1..6 {
@@ -178,7 +172,7 @@ async fn reopening_a_closed_log_finds_everything() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_dropped_log_is_a_crash_and_recovers() {
     let storage = memory();
     for round in 1..6 {
@@ -190,11 +184,13 @@ async fn a_dropped_log_is_a_crash_and_recovers() {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 #[allow(dead_code, reason = "its main function takes arguments")]
 #[path = "../../examples/embed.rs"]
 mod embed;
 
-#[tokio::test]
+#[cfg(not(target_arch = "wasm32"))]
+#[async_test]
 async fn the_example_runs() {
     let storage = memory();
     embed::run(storage.clone()).await.unwrap();

@@ -12,7 +12,7 @@ fn chained(chain: u64, value: &str) -> AppendRequest {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn behind_a_refusal_only_its_own_chain_is_suspended() {
     let (mut log, _) = open(&memory(), LogConfig::default()).await;
     let refused = AppendRequest {
@@ -39,7 +39,7 @@ async fn behind_a_refusal_only_its_own_chain_is_suspended() {
     assert!(answers[0].is_ok(), "a chain ends with its group");
 }
 
-#[test]
+#[sync_test]
 fn the_futures_of_a_log_can_move_between_threads() {
     fn check<T: Send>(_: impl FnOnce(&'static mut Log) -> T) {}
     check(|log| log.append(Vec::new()));

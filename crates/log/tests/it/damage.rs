@@ -37,7 +37,7 @@ fn numbers_but(end: i64, lost: OffsetRange) -> Vec<i64> {
     (0..end).filter(|n| !lost.contains(Offset(*n))).collect()
 }
 
-#[tokio::test]
+#[async_test]
 async fn damage_in_the_active_segment_far_from_its_end_is_fenced_by_recovery() {
     let storage = memory();
     let (mut log, _) = open(&storage, small_groups()).await;
@@ -79,7 +79,7 @@ async fn damage_in_the_active_segment_far_from_its_end_is_fenced_by_recovery() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_damaged_header_in_a_sealed_segment_is_found_by_reading() {
     // Base offset, length, magic, last offset delta.
     for byte in [0, 7, 8, 9, 16, 23] {
@@ -105,7 +105,7 @@ async fn a_damaged_header_in_a_sealed_segment_is_found_by_reading() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn verify_finds_what_reading_leaves_to_the_checksum() {
     let faulty = FaultyStorage::new(3);
     let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
@@ -128,7 +128,7 @@ async fn verify_finds_what_reading_leaves_to_the_checksum() {
     assert_eq!(read_over(&reader, 0).await.1, expected);
 }
 
-#[tokio::test]
+#[async_test]
 async fn unreadable_sectors_lose_only_what_they_hold() {
     let faulty = FaultyStorage::new(3);
     let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
@@ -149,7 +149,7 @@ async fn unreadable_sectors_lose_only_what_they_hold() {
     assert_eq!(seen, numbers_but(4_000, expected));
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_segment_cut_short_or_gone_loses_its_records_and_no_others() {
     for gone in [false, true] {
         let storage = memory();
@@ -174,7 +174,7 @@ async fn a_segment_cut_short_or_gone_loses_its_records_and_no_others() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn offsets_of_a_lost_active_segment_are_not_given_again() {
     for gone in [false, true] {
         let storage = memory();

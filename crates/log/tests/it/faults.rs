@@ -14,7 +14,7 @@ fn faulty() -> (FaultyStorage, Arc<dyn Storage>) {
     (faulty, storage)
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_full_disk_refuses_the_group_and_keeps_nothing_of_it() {
     let (disk, storage) = faulty();
     for config in [LogConfig::default(), small()] {
@@ -44,7 +44,7 @@ async fn a_full_disk_refuses_the_group_and_keeps_nothing_of_it() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_retry_of_a_batch_refused_for_space_in_the_same_group_is_refused_too() {
     let (disk, storage) = faulty();
     let (mut log, _) = open(&storage, LogConfig::default()).await;
@@ -59,7 +59,7 @@ async fn a_retry_of_a_batch_refused_for_space_in_the_same_group_is_refused_too()
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_failed_write_or_sync_is_final_and_reads_go_on() {
     let plans = [
         FaultPlan {
@@ -96,7 +96,7 @@ async fn a_failed_write_or_sync_is_final_and_reads_go_on() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_dropped_append_leaves_the_log_failed() {
     let (disk, storage) = faulty();
     let (mut log, _) = open(&storage, LogConfig::default()).await;
@@ -115,7 +115,7 @@ async fn a_dropped_append_leaves_the_log_failed() {
     assert!(matches!(answer, Err(AppendError::Failed(_))), "{answer:?}");
 }
 
-#[tokio::test]
+#[async_test]
 async fn without_room_for_an_index_or_a_checkpoint_a_log_still_closes() {
     let (disk, storage) = faulty();
     let (mut log, _) = open(&storage, LogConfig::default()).await;

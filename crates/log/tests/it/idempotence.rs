@@ -5,7 +5,7 @@ use comlog_record::Offset;
 
 use crate::support::*;
 
-#[tokio::test]
+#[async_test]
 async fn a_retry_is_answered_with_its_first_offsets() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -18,7 +18,7 @@ async fn a_retry_is_answered_with_its_first_offsets() {
     assert_eq!(log.producer_id_max(), 7);
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_retry_in_the_same_group_is_seen() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -48,7 +48,7 @@ async fn a_retry_in_the_same_group_is_seen() {
     ));
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_retry_after_a_crash_is_seen_with_or_without_the_checkpoint() {
     for lose_checkpoint in [false, true] {
         let storage = memory();
@@ -87,7 +87,7 @@ async fn a_retry_after_a_crash_is_seen_with_or_without_the_checkpoint() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_durable_retry_of_an_undurable_batch_is_synced_first() {
     let storage = memory();
     let config = LogConfig {

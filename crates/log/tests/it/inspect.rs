@@ -4,9 +4,9 @@ use comlog_log::Inspected;
 use comlog_record::{Offset, Timestamp};
 use comlog_storage::segment_name;
 
-use crate::support::{append, batch_at, batch_of, memory, open, small};
+use crate::support::{append, async_test, batch_at, batch_of, memory, open, small};
 
-#[tokio::test]
+#[async_test]
 async fn every_file_of_a_closed_log_can_be_read() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -62,7 +62,7 @@ async fn every_file_of_a_closed_log_can_be_read() {
     );
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_flipped_byte_anywhere_is_noticed() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;

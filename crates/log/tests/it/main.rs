@@ -12,6 +12,9 @@ mod idempotence;
 mod inspect;
 mod model;
 mod recovery;
+mod segment_scan;
 mod sharing;
 mod support;
 mod tail;
+#[cfg(not(target_arch = "wasm32"))]
+mod threads;

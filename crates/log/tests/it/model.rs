@@ -5,7 +5,7 @@ use std::sync::Arc;
 use comlog_log::{Durability, Log, LogConfig};
 use comlog_record::{Offset, Timestamp};
 
-use comlog_storage::{DataDir, DiskOptions, FaultPlan, FaultyStorage, Storage};
+use comlog_storage::{FaultPlan, FaultyStorage, Storage};
 use proptest::prelude::*;
 
 use crate::support::*;
@@ -233,13 +233,13 @@ fn cases(cases: u32) -> ProptestConfig {
 proptest! {
     #![proptest_config(cases(150))]
 
-    #[test]
+    #[sync_test]
     fn over_memory(steps in prop::collection::vec(step(), 1..40), durability in durability()) {
         let bench = Bench { storage: memory(), crash: Box::new(|| {}), durability };
         block_on(bench.run(steps));
     }
 
-    #[test]
+    #[sync_test]
     fn over_a_disk_that_loses_what_was_not_synced(
         steps in prop::collection::vec(step(), 1..40),
         durability in durability(),
@@ -253,13 +253,15 @@ proptest! {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 proptest! {
     #![proptest_config(cases(20))]
 
     #[test]
     fn over_the_local_disk(steps in prop::collection::vec(step(), 1..30), durability in durability()) {
         let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::open(dir.path(), DiskOptions::default()).unwrap();
+        let options = comlog_storage::DiskOptions::default();
+        let data = comlog_storage::DataDir::open(dir.path(), options).unwrap();
         let bench = Bench { storage: data.storage("log").unwrap(), crash: Box::new(|| {}), durability };
         block_on(bench.run(steps));
     }

@@ -21,7 +21,7 @@ async fn holds_and_goes_on(storage: &Arc<dyn Storage>, config: &LogConfig, end: 
     assert_eq!(records(&log.reader()).await, numbers(0, end + 10), "{what}");
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_tail_torn_at_any_byte_is_cut_and_appending_goes_on() {
     let storage = memory();
     let config = LogConfig::default();
@@ -52,7 +52,7 @@ async fn a_tail_torn_at_any_byte_is_cut_and_appending_goes_on() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_hole_inside_the_last_group_cuts_what_follows_too() {
     let storage = memory();
     let config = LogConfig::default();
@@ -72,7 +72,7 @@ async fn a_hole_inside_the_last_group_cuts_what_follows_too() {
     holds_and_goes_on(&torn, &config, 9, "after the cut").await;
 }
 
-#[tokio::test]
+#[async_test]
 async fn allocated_zeros_are_not_damage() {
     let storage = memory();
     let (mut log, _) = open(&storage, LogConfig::default()).await;
@@ -86,7 +86,7 @@ async fn allocated_zeros_are_not_damage() {
     holds_and_goes_on(&storage, &LogConfig::default(), 12, "zeros").await;
 }
 
-#[tokio::test]
+#[async_test]
 async fn an_old_or_lost_checkpoint_loses_nothing() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -115,7 +115,7 @@ async fn an_old_or_lost_checkpoint_loses_nothing() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn every_flipped_byte_of_the_checkpoint_is_noticed() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -136,7 +136,7 @@ async fn every_flipped_byte_of_the_checkpoint_is_noticed() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn lost_or_wrong_indexes_are_rebuilt_by_whoever_needs_them() {
     for wrong in [None, Some(&b"garbage"[..]), Some(&b""[..])] {
         let storage = memory();
@@ -164,7 +164,7 @@ async fn lost_or_wrong_indexes_are_rebuilt_by_whoever_needs_them() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn opening_reads_no_sealed_segment() {
     let faulty = FaultyStorage::new(1);
     let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
@@ -181,7 +181,7 @@ async fn opening_reads_no_sealed_segment() {
     assert_eq!(log.reader().segments().len(), segments.len());
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_crash_on_a_memory_log_raises_the_leader_epoch() {
     let storage = memory();
     let config = LogConfig {
@@ -205,7 +205,7 @@ async fn a_crash_on_a_memory_log_raises_the_leader_epoch() {
     );
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_memory_log_is_cut_at_the_first_damage_whatever_follows() {
     let storage = memory();
     let config = LogConfig {
@@ -225,7 +225,7 @@ async fn a_memory_log_is_cut_at_the_first_damage_whatever_follows() {
 }
 
 /// Power cuts at random moments, over a disk that keeps any subset of the unsynced pages.
-#[tokio::test]
+#[async_test]
 async fn no_durable_record_is_lost_in_a_hundred_power_cuts() {
     for seed in 0..100 {
         let faulty = FaultyStorage::new(seed);
@@ -271,7 +271,7 @@ fn append_halfway(log: &mut Log, polls: u64) {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_checkpoint_of_a_newer_format_is_refused_and_nothing_is_touched() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -294,7 +294,7 @@ async fn a_checkpoint_of_a_newer_format_is_refused_and_nothing_is_touched() {
     holds_and_goes_on(&storage, &small(), 60, "the older format").await;
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_lost_checkpoint_does_not_bring_an_old_leader_epoch_back() {
     let storage = memory();
     let config = LogConfig {

@@ -1,65 +1,14 @@
-//! Many readers beside one writer, and more segments than are kept open.
+//! More segments than are kept open, and what readers make of what was appended.
 
 use std::sync::Arc;
 
-use comlog_log::{AppendError, ErrorKind, LogConfig, LogReader, ReadError, Validation};
-use comlog_record::{BatchStream, Limits, Offset, RecordBatch};
-use comlog_storage::{DataDir, DiskOptions, FaultPlan, FaultyStorage, Storage};
+use comlog_log::{AppendError, ErrorKind, LogConfig, Validation};
+use comlog_record::{Limits, Offset, RecordBatch};
+use comlog_storage::{FaultPlan, FaultyStorage, Storage};
 
 use crate::support::*;
 
-/// Follows the log to `end`, checking that each record holds its offset; from wherever a trim
-/// leaves it.
-async fn follow(reader: LogReader, end: i64) {
-    let mut from = Offset(0);
-    while from < Offset(end) {
-        let fetched = match reader.read(from, 700).await {
-            Ok(fetched) => fetched,
-            Err(ReadError::OutOfRange { log, .. }) => {
-                from = log.start;
-                continue;
-            }
-            Err(error) => panic!("at {from}: {error}"),
-        };
-        if fetched.chunks.is_empty() {
-            reader.wait_visible(from).await.unwrap();
-            continue;
-        }
-        from = fetched.offsets.end;
-        let mut batches = BatchStream::new(fetched.chunks);
-        while let Some(batch) = batches.next_batch(&Limits::DEFAULT).unwrap() {
-            for record in &batch.records(&Limits::DEFAULT).unwrap() {
-                let record = record.unwrap();
-                let expected = record.offset.to_string();
-                assert_eq!(record.value, Some(expected.as_bytes()));
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn readers_follow_a_writer_that_rolls_and_trims() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = DataDir::open(dir.path(), DiskOptions::default()).unwrap();
-    let disk: Arc<dyn Storage> = data.storage("log").unwrap();
-    for storage in [memory(), disk] {
-        let (mut log, _) = open(&storage, small()).await;
-        let followers: Vec<_> = (0..4)
-            .map(|_| tokio::spawn(follow(log.reader(), 1_200)))
-            .collect();
-        for end in 1..=12 {
-            append_numbers(&mut log, end * 100, 5).await;
-            if end % 4 == 0 {
-                log.trim(Offset(end * 100 - 150)).await.unwrap();
-            }
-        }
-        for follower in followers {
-            follower.await.unwrap();
-        }
-    }
-}
-
-#[tokio::test]
+#[async_test]
 async fn more_segments_than_are_kept_open_are_read_all_the_same() {
     let storage = memory();
     let config = LogConfig {
@@ -94,7 +43,7 @@ async fn refused(config: &LogConfig, batch: RecordBatch) -> AppendError {
     refused
 }
 
-#[tokio::test]
+#[async_test]
 async fn what_clients_may_not_send_is_refused() {
     let mut stamped = batch(&["a"]);
     stamped.stamp_log_append_time(comlog_record::Timestamp(1));
@@ -112,7 +61,7 @@ async fn what_clients_may_not_send_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
 }
 
-#[tokio::test]
+#[async_test]
 async fn full_validation_opens_what_the_header_only_claims() {
     // Three records, the last of which contradicts itself; the checksum is right.
     let good = batch(&["a", "b", "c"]);
@@ -133,7 +82,7 @@ async fn full_validation_opens_what_the_header_only_claims() {
     append(&mut log, wrong).await;
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_read_that_nobody_polls_holds_nobody_up() {
     let disk = FaultyStorage::new(8);
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());

@@ -10,6 +10,18 @@ use comlog_record::{
 };
 use comlog_storage::{MemoryStorage, Storage};
 
+/// A test of a future: in JavaScript's event loop on wasm32, else in a runtime of tokio.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use tokio::test as async_test;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use wasm_bindgen_test::wasm_bindgen_test as async_test;
+
+/// A test that waits for nothing.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use std::prelude::v1::test as sync_test;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use wasm_bindgen_test::wasm_bindgen_test as sync_test;
+
 /// A batch with one record for each value, at `timestamp`.
 pub(crate) fn batch_at(timestamp: i64, values: &[&str]) -> RecordBatch {
     build(timestamp, values, None)

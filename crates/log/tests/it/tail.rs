@@ -8,7 +8,7 @@ use comlog_record::{LeaderEpoch, Offset, Timestamp, TimestampType};
 
 use crate::support::*;
 
-#[tokio::test]
+#[async_test]
 async fn trim_raises_the_start_and_removes_whole_segments() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -37,7 +37,7 @@ async fn trim_raises_the_start_and_removes_whole_segments() {
     assert_eq!(log.leader_epochs(), [(LeaderEpoch(0), Offset(50))]);
 }
 
-#[tokio::test]
+#[async_test]
 async fn segments_that_a_crash_kept_below_the_start_are_removed() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -59,7 +59,7 @@ async fn segments_that_a_crash_kept_below_the_start_are_removed() {
     );
 }
 
-#[tokio::test]
+#[async_test]
 async fn truncate_cuts_at_a_batch_boundary_and_the_offsets_are_free_again() {
     for end in [0, 3, 17, 40, 41, 98, 99, 100] {
         let storage = memory();
@@ -82,7 +82,7 @@ async fn truncate_cuts_at_a_batch_boundary_and_the_offsets_are_free_again() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn truncate_takes_back_what_producers_sent() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -102,7 +102,7 @@ async fn truncate_takes_back_what_producers_sent() {
     );
 }
 
-#[tokio::test]
+#[async_test]
 async fn segments_roll_by_age_and_go_by_age() {
     let storage = memory();
     let clock = clock();
@@ -136,7 +136,7 @@ async fn segments_roll_by_age_and_go_by_age() {
     assert_eq!(log.positions().start, Offset(4));
 }
 
-#[tokio::test]
+#[async_test]
 async fn retention_by_bytes_keeps_at_least_so_many() {
     let storage = memory();
     let config = LogConfig {
@@ -152,7 +152,7 @@ async fn retention_by_bytes_keeps_at_least_so_many() {
     assert!(size >= 1_500 && size - oldest < 1_500, "{size}");
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_fencing_token_shuts_out_those_without_it() {
     let storage = memory();
     let (mut log, _) = open(&storage, LogConfig::default()).await;
@@ -184,7 +184,7 @@ async fn a_fencing_token_shuts_out_those_without_it() {
     }
 }
 
-#[tokio::test]
+#[async_test]
 async fn leader_epochs_are_written_into_batches_and_found_again() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;
@@ -205,7 +205,7 @@ async fn leader_epochs_are_written_into_batches_and_found_again() {
     );
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_log_that_becomes_durable_is_synced_first() {
     let storage = memory();
     let config = LogConfig {
@@ -223,7 +223,7 @@ async fn a_log_that_becomes_durable_is_synced_first() {
     assert_eq!(log.positions().durable, Offset(4));
 }
 
-#[tokio::test]
+#[async_test]
 async fn the_append_time_is_stamped_where_the_topic_says_so() {
     let storage = memory();
     let clock = clock();
@@ -241,7 +241,7 @@ async fn the_append_time_is_stamped_where_the_topic_says_so() {
     assert_eq!(records(&log.reader()).await.len(), 1);
 }
 
-#[tokio::test]
+#[async_test]
 async fn a_reader_survives_the_log_and_its_segments() {
     let storage = memory();
     let (mut log, _) = open(&storage, small()).await;

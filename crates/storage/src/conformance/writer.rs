@@ -2,15 +2,13 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use bytes::Bytes;
 use comlog_record::Offset;
 use futures_util::FutureExt;
 
 use super::{Fixture, check_refused, listed, pattern, read};
-use crate::{SegmentReader, SegmentWriter, Storage, StorageError};
+use crate::{SegmentWriter, Storage, StorageError};
 
 const HINT: u64 = 1 << 20;
 
@@ -33,12 +31,13 @@ where
     removed_segments_stay_readable(fresh().await).await;
     a_removed_name_is_free(fresh().await).await;
     a_dropped_future_fails_the_writer(fresh().await).await;
-    threads_read_while_the_writer_appends(fresh().await).await;
+    #[cfg(not(target_arch = "wasm32"))]
+    super::threads::threads_read_while_the_writer_appends(fresh().await).await;
     blobs_are_replaced_whole(fresh().await).await;
     blob_names_are_checked(fresh().await).await;
 }
 
-async fn create(fixture: &impl Fixture, base_offset: i64) -> Box<dyn SegmentWriter> {
+pub(super) async fn create(fixture: &impl Fixture, base_offset: i64) -> Box<dyn SegmentWriter> {
     let created = fixture.storage().create(Offset(base_offset), HINT).await;
     created.unwrap()
 }
@@ -288,48 +287,6 @@ async fn check_failed(writer: &mut Box<dyn SegmentWriter>) {
         let truncated = writer.truncate(0).await;
         assert!(matches!(truncated, Err(StorageError::Failed { .. })));
     }
-}
-
-async fn threads_read_while_the_writer_appends(fixture: impl Fixture) {
-    let content = pattern(1, 400_000);
-    let mut writer = create(&fixture, 0).await;
-    let done = Arc::new(AtomicBool::new(false));
-    let threads: Vec<_> = (0..4)
-        .map(|_| follow(writer.reader(), content.clone(), done.clone()))
-        .collect();
-    for start in (0..content.len()).step_by(1_000) {
-        let chunk = content.slice(start..start + 1_000);
-        writer.append(&[chunk]).await.unwrap();
-    }
-    done.store(true, Ordering::Release);
-    for thread in threads {
-        assert_eq!(thread.join().unwrap(), 400_000);
-    }
-}
-
-/// Reads what can be had without waiting, again and again, and returns the length seen last.
-fn follow(
-    reader: Arc<dyn SegmentReader>,
-    content: Bytes,
-    done: Arc<AtomicBool>,
-) -> thread::JoinHandle<u64> {
-    let follow = move || {
-        let mut seen = 0;
-        loop {
-            let last = done.load(Ordering::Acquire);
-            let len = reader.len();
-            assert!(len >= seen, "a reader's length went back");
-            seen = len;
-            let start = len.saturating_sub(5_000);
-            if let Some(chunks) = reader.try_read(start..len).unwrap() {
-                assert!(chunks.concat() == content[start as usize..len as usize]);
-            }
-            if last {
-                return seen;
-            }
-        }
-    };
-    thread::Builder::new().spawn(follow).unwrap()
 }
 
 async fn blobs_are_replaced_whole(mut fixture: impl Fixture) {
