@@ -76,7 +76,7 @@
 //! | `pure-zstd` | no | `Compression::decompress_portable`: the Zstandard decoder of wasm32, natively |
 //!
 //! All five codecs are always there. Zstandard is the C library natively (a C compiler is
-//! needed) and Rust on wasm32; the others are Rust everywhere.
+//! needed) and Rust on wasm32, where it is only read; the others are Rust everywhere.
 //!
 //! Nothing here is async, and nothing needs tokio. Rust 1.95 or later.
 #![deny(clippy::disallowed_methods)]
