@@ -4,11 +4,12 @@
 use crate::step::{Result, command};
 
 /// The portable crates; `storage` without its features.
-const PACKAGES: [&str; 4] = [
+const PACKAGES: [&str; 5] = [
     "comlog-record",
     "comlog-storage",
     "comlog-log",
     "comlog-proto",
+    "comlog-wasm",
 ];
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Memory maps, sockets, OpenSSL, and C code.

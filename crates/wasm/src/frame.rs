@@ -1,0 +1,340 @@
+//! How records cross the border between JavaScript and WebAssembly: many in one buffer.
+//!
+//! All numbers are little-endian; every part starts at a multiple of its own width, so that
+//! JavaScript lays typed arrays over them.
+//!
+//! ```text
+//! head      8 x i64: records r, items i, lengths l, data bytes, then what the call says
+//! items     16 x i64 each (see [`Item`])
+//! times     r x i64     timestamps; i64::MIN means the time of the append
+//! offsets   r x i64     (not in what is appended)
+//! lengths   l x i32     for each record: key, value, number of headers, then name and value of each;
+//!                       -1 is absent
+//! data      the keys, values, names and header values, in the same order
+//! ```
+
+use comlog_record::{BatchHeader, Record, Timestamp, TimestampType};
+
+use crate::failure::{Failure, Result};
+
+/// Numbers in the head of a frame.
+pub const HEAD: usize = 8;
+/// Numbers of an item.
+pub const ITEM: usize = 16;
+/// A timestamp that the log is to fill in.
+pub const NOW: i64 = i64::MIN;
+
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Batch = 0,
+    Damage = 1,
+    Zeros = 2,
+}
+
+/// One item, for the numbers of a frame: kind, start, end (positions), base offset, next offset,
+/// then of a batch: records in the frame, records by its header, attributes, leader epoch,
+/// base and max timestamp, producer id, epoch and sequence, CRC; last the bytes of a text (why
+/// something is damaged) that stands in the data behind the item's records.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Item {
+    numbers: [i64; ITEM],
+}
+
+impl Item {
+    pub(crate) fn new(kind: Kind, start: u64, end: u64) -> Item {
+        let mut numbers = [0; ITEM];
+        numbers[0] = kind as i64;
+        numbers[1] = start as i64;
+        numbers[2] = end as i64;
+        Item { numbers }
+    }
+
+    pub(crate) fn offsets(mut self, base: i64, next: i64) -> Item {
+        self.numbers[3] = base;
+        self.numbers[4] = next;
+        self
+    }
+
+    pub(crate) fn header(self, header: &BatchHeader) -> Item {
+        let stamped = header.timestamp_type() == TimestampType::LogAppendTime;
+        let flags = header.compression() as i64
+            | i64::from(stamped) << 3
+            | i64::from(header.is_control()) << 5;
+        let mut item = self.offsets(header.base_offset.0, header.next_offset().0);
+        item.numbers[6..15].copy_from_slice(&[
+            i64::from(header.record_count),
+            flags,
+            i64::from(header.leader_epoch.0),
+            header.base_timestamp.0,
+            header.max_timestamp.0,
+            header.producer_id,
+            i64::from(header.producer_epoch),
+            i64::from(header.base_sequence),
+            i64::from(header.crc),
+        ]);
+        item
+    }
+}
+
+/// Collects what goes to JavaScript.
+#[derive(Debug, Default)]
+pub(crate) struct FrameWriter {
+    items: Vec<i64>,
+    times: Vec<i64>,
+    offsets: Vec<i64>,
+    lengths: Vec<i32>,
+    data: Vec<u8>,
+}
+
+impl FrameWriter {
+    /// Bytes of data so far, and what its records take beside them.
+    pub(crate) fn size(&self) -> usize {
+        self.data.len() + 16 * self.times.len() + 4 * self.lengths.len() + 8 * self.items.len()
+    }
+
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
+        self.times.push(record.timestamp.0);
+        self.offsets.push(record.offset.0);
+        self.bytes(record.key);
+        self.bytes(record.value);
+        self.lengths.push(record.headers.len() as i32);
+        for (name, value) in record.headers {
+            self.bytes(Some(name));
+            self.bytes(value);
+        }
+    }
+
+    fn bytes(&mut self, bytes: Option<&[u8]>) {
+        // What is in a record is shorter than 2 GiB.
+        self.lengths
+            .push(bytes.map_or(-1, |bytes| bytes.len() as i32));
+        self.data.extend_from_slice(bytes.unwrap_or_default());
+    }
+
+    /// How many records there are, so as to take back those behind by [`FrameWriter::truncate`].
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            records: self.times.len(),
+            lengths: self.lengths.len(),
+            data: self.data.len(),
+        }
+    }
+
+    /// Takes back every record behind `mark`.
+    pub(crate) fn truncate(&mut self, mark: &Mark) {
+        self.times.truncate(mark.records);
+        self.offsets.truncate(mark.records);
+        self.lengths.truncate(mark.lengths);
+        self.data.truncate(mark.data);
+    }
+
+    /// Adds `item`, to which the records behind `mark` belong, and the text that comes with it.
+    pub(crate) fn item(&mut self, mut item: Item, mark: &Mark, text: &str) {
+        item.numbers[5] = (self.times.len() - mark.records) as i64;
+        item.numbers[15] = text.len() as i64;
+        self.items.extend_from_slice(&item.numbers);
+        self.data.extend_from_slice(text.as_bytes());
+    }
+
+    /// The frame; `says` are the last numbers of its head.
+    pub(crate) fn finish(self, says: [i64; 4]) -> Vec<u8> {
+        let counts = [
+            self.times.len(),
+            self.items.len() / ITEM,
+            self.lengths.len(),
+            self.data.len(),
+        ];
+        let numbers = HEAD + self.items.len() + self.times.len() + self.offsets.len();
+        let mut out = Vec::with_capacity(8 * numbers + 4 * self.lengths.len() + self.data.len());
+        for count in counts {
+            out.extend_from_slice(&(count as i64).to_le_bytes());
+        }
+        for part in [&says[..], &self.items, &self.times, &self.offsets] {
+            part.iter()
+                .for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+        }
+        self.lengths
+            .iter()
+            .for_each(|length| out.extend_from_slice(&length.to_le_bytes()));
+        out.extend_from_slice(&self.data);
+        out
+    }
+}
+
+/// A place in a [`FrameWriter`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    records: usize,
+    lengths: usize,
+    data: usize,
+}
+
+/// A record that came from JavaScript.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FramedRecord<'a> {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: Vec<comlog_record::HeaderRef<'a>>,
+}
+
+/// Reads what JavaScript wants to append. Nothing in it is trusted.
+#[derive(Debug)]
+pub(crate) struct FrameReader<'a> {
+    times: &'a [u8],
+    lengths: &'a [u8],
+    data: &'a [u8],
+    now: Timestamp,
+}
+
+impl<'a> FrameReader<'a> {
+    /// A frame without items and offsets; `now` stamps the records that have no time.
+    pub(crate) fn new(frame: &'a [u8], now: Timestamp) -> Result<FrameReader<'a>> {
+        let mut rest = frame;
+        let head = take(&mut rest, 8 * HEAD)?;
+        let count = |at: usize| {
+            let number = i64::from_le_bytes(field(&head[8 * at..]));
+            usize::try_from(number).map_err(|_| malformed())
+        };
+        let times = take(&mut rest, count(0)?.checked_mul(8).ok_or_else(malformed)?)?;
+        let lengths = take(&mut rest, count(2)?.checked_mul(4).ok_or_else(malformed)?)?;
+        if rest.len() != count(3)? {
+            return Err(malformed());
+        }
+        Ok(FrameReader {
+            times,
+            lengths,
+            data: rest,
+            now,
+        })
+    }
+
+    /// The next record, `None` behind the last.
+    pub(crate) fn next_record(&mut self) -> Result<Option<FramedRecord<'a>>> {
+        if self.times.is_empty() {
+            return match self.lengths.is_empty() && self.data.is_empty() {
+                true => Ok(None),
+                false => Err(malformed()),
+            };
+        }
+        let timestamp = match i64::from_le_bytes(field(take(&mut self.times, 8)?)) {
+            NOW => self.now,
+            timestamp => Timestamp(timestamp),
+        };
+        let key = self.bytes()?;
+        let value = self.bytes()?;
+        let count = usize::try_from(self.length()?).map_err(|_| malformed())?;
+        if count > self.lengths.len() / 8 {
+            return Err(malformed());
+        }
+        let mut headers = Vec::with_capacity(count);
+        for _ in 0..count {
+            let name = self.bytes()?.ok_or_else(malformed)?;
+            headers.push((name, self.bytes()?));
+        }
+        Ok(Some(FramedRecord {
+            timestamp,
+            key,
+            value,
+            headers,
+        }))
+    }
+
+    fn length(&mut self) -> Result<i32> {
+        take(&mut self.lengths, 4).map(|length| i32::from_le_bytes(field(length)))
+    }
+
+    fn bytes(&mut self) -> Result<Option<&'a [u8]>> {
+        match self.length()? {
+            -1 => Ok(None),
+            length => {
+                let length = usize::try_from(length).map_err(|_| malformed())?;
+                take(&mut self.data, length).map(Some)
+            }
+        }
+    }
+}
+
+fn take<'a>(from: &mut &'a [u8], count: usize) -> Result<&'a [u8]> {
+    let (taken, rest) = from.split_at_checked(count).ok_or_else(malformed)?;
+    *from = rest;
+    Ok(taken)
+}
+
+/// The first bytes of `from`, which has at least as many.
+fn field<const N: usize>(from: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&from[..N]);
+    out
+}
+
+fn malformed() -> Failure {
+    Failure::invalid("the frame contradicts itself")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn input(times: &[i64], lengths: &[i32], data: &[u8]) -> Vec<u8> {
+        let writer = FrameWriter {
+            times: times.to_vec(),
+            lengths: lengths.to_vec(),
+            data: data.to_vec(),
+            ..FrameWriter::default()
+        };
+        writer.finish([0; 4])
+    }
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let lengths = [-1, 2, 0, 0, -1, 1, 1, -1];
+        let frame = input(&[NOW, 7], &lengths, b"abn");
+        let mut reader = FrameReader::new(&frame, Timestamp(99)).unwrap();
+        let first = reader.next_record().unwrap().unwrap();
+        assert_eq!((first.timestamp, first.key), (Timestamp(99), None));
+        assert_eq!(first.value, Some(&b"ab"[..]));
+        let second = reader.next_record().unwrap().unwrap();
+        assert_eq!(
+            (second.timestamp, second.key),
+            (Timestamp(7), Some(&b""[..]))
+        );
+        assert_eq!(second.headers, [(&b"n"[..], None)]);
+        assert_eq!(reader.next_record().unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_left_over_or_missing_is_refused() {
+        for (lengths, data) in [
+            (&[-1, 2, 0][..], &b"a"[..]),
+            (&[-1, 2, 0], b"abc"),
+            (&[-1, 2, 0, 0], b"ab"),
+            (&[-1, -2, 0], b""),
+            (&[-1, -1, 1, -1, -1], b""),
+            (&[-1, -1, i32::MAX], b""),
+            (&[-1, -1], b""),
+        ] {
+            let frame = input(&[1], lengths, data);
+            let mut reader = FrameReader::new(&frame, Timestamp(0)).unwrap();
+            let read = reader.next_record().and_then(|_| reader.next_record());
+            assert!(read.is_err(), "{lengths:?} {data:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(mut frame in prop::collection::vec(any::<u8>(), 0..400), small in any::<bool>()) {
+            if small {
+                for at in 0..frame.len().min(32) {
+                    if at % 8 > 0 { frame[at] = 0; }
+                }
+            }
+            if let Ok(mut reader) = FrameReader::new(&frame, Timestamp(0)) {
+                while let Ok(Some(_)) = reader.next_record() {}
+            }
+        }
+    }
+}
