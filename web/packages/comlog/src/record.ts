@@ -48,3 +48,12 @@ export function toTimestamp(value: bigint | number | Date): bigint {
   if (typeof value === 'bigint') return value;
   return BigInt(Math.trunc(value instanceof Date ? value.getTime() : value));
 }
+
+/** A topic and one of its partitions, counted from 0. */
+export interface TopicPartition {
+  topic: string;
+  partition: number;
+}
+
+/** A record and where it stands. */
+export interface ConsumerRecord extends LogRecord, TopicPartition {}

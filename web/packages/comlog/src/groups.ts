@@ -1,0 +1,50 @@
+import type { Calls } from './calls.js';
+import { ComlogError } from './error.js';
+import type { CallOptions } from './options.js';
+import type { TopicPartition } from './record.js';
+
+/** The next record that a group wants from a partition. */
+export interface GroupOffset extends TopicPartition {
+  offset: bigint;
+  /** Anything worth remembering, at most 4 KiB. */
+  metadata?: string | undefined;
+}
+
+/** A {@link GroupOffset} that was committed. */
+export interface CommittedOffset extends GroupOffset {
+  metadata: string;
+  committedAt: Date;
+}
+
+/** Commits offsets of a group, all or none. */
+export async function commitOffsets(
+  calls: Calls,
+  group: string,
+  offsets: readonly GroupOffset[],
+  options?: CallOptions,
+): Promise<void> {
+  const message = {
+    group,
+    offsets: offsets.map(({ topic, partition, offset, metadata = '' }) => ({ topic, partition, offset, metadata })),
+  };
+  await calls.again((call) => calls.groups.commitOffsets(message, call), options);
+}
+
+/** What a group has committed, for these partitions or all; empty for a group that never did. */
+export async function committedOffsets(
+  calls: Calls,
+  group: string,
+  partitions: readonly TopicPartition[],
+  options?: CallOptions,
+): Promise<CommittedOffset[]> {
+  const message = { group, partitions: partitions.map(({ topic, partition }) => ({ topic, partition })) };
+  try {
+    const { offsets } = await calls.again((call) => calls.groups.fetchOffsets(message, call), options);
+    return offsets.map(({ topic, partition, offset, metadata, committedMs }) => {
+      return { topic, partition, offset, metadata, committedAt: new Date(Number(committedMs)) };
+    });
+  } catch (error) {
+    if (error instanceof ComlogError && error.reason === 'GROUP_NOT_FOUND') return [];
+    throw error;
+  }
+}

@@ -1,0 +1,35 @@
+/** How long to wait between attempts: exponential, with jitter. */
+export interface RetryOptions {
+  /** Bound of the first wait, in milliseconds (default 50). */
+  backoffMinMs?: number | undefined;
+  /** Bound of every wait, in milliseconds (default 2,000). */
+  backoffMaxMs?: number | undefined;
+  /**
+   * How often a call is tried in all (default 10; 1 means no retry). Records are tried until their
+   * delivery timeout instead, and what a consumer reads until it is closed.
+   */
+  attemptsMax?: number | undefined;
+}
+
+/** {@link RetryOptions} with everything set. */
+export class RetryPolicy {
+  readonly backoffMinMs: number;
+  readonly backoffMaxMs: number;
+  readonly attemptsMax: number;
+
+  constructor(options: RetryOptions = {}) {
+    this.backoffMinMs = options.backoffMinMs ?? 50;
+    this.backoffMaxMs = options.backoffMaxMs ?? 2_000;
+    this.attemptsMax = options.attemptsMax ?? 10;
+  }
+
+  /**
+   * How long to wait after so many failures in a row (1 or more), in milliseconds: in the upper
+   * half of the bound, so that clients that failed together do not come back together. `dice` is
+   * random, from 0 to 1.
+   */
+  backoffMs(failures: number, dice: number): number {
+    const bound = Math.min(this.backoffMaxMs, this.backoffMinMs * 2 ** Math.min(failures - 1, 30));
+    return bound / 2 + (bound / 2) * dice;
+  }
+}
