@@ -45,17 +45,12 @@ def batch(body, attributes=0, count=1, last_offset_delta=0):
     return struct.pack(">qiibI", 0, 9 + len(covered), 0, 2, crc32c(covered)) + covered
 
 
-class Checks:
-    """Counts what held, and says what did not."""
+class Checks(harness.Checks):
+    """The checks, each against one server."""
 
     def __init__(self, server):
+        super().__init__()
         self.server = server
-        self.passed = self.failed = 0
-
-    def check(self, name, good, detail=""):
-        self.passed += bool(good)
-        self.failed += not good
-        print(f"{'ok' if good else 'FAILED'}: {name} {detail}", flush=True)
 
     def refused(self, name, code, reason, call):
         try:
@@ -192,8 +187,7 @@ def main():
         if server.process.poll() is None:
             server.kill()
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{checks.passed} passed, {checks.failed} failed")
-    sys.exit(1 if checks.failed else 0)
+    sys.exit(checks.summary())
 
 
 if __name__ == "__main__":

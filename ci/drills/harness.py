@@ -39,13 +39,33 @@ def binary():
     return path
 
 
+class Checks:
+    """Counts what held, and says what did not."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def check(self, name, good, detail=""):
+        """Notes one thing that must hold."""
+        self.passed += bool(good)
+        self.failed += not good
+        print(f"{'ok' if good else 'FAILED'}: {name} {detail}".rstrip(), flush=True)
+        return bool(good)
+
+    def summary(self):
+        """Prints the closing line; the exit code of the drill."""
+        print(f"{self.passed} passed, {self.failed} failed")
+        return 1 if self.failed else 0
+
+
 class Server:
     """`comlog serve` on a free port, ended by its process id."""
 
-    def __init__(self, data_dir, *args, port=0):
+    def __init__(self, data_dir, *args, port=0, environment=None):
         self.log = open(f"{data_dir}.log", "ab")
         command = [binary(), "serve", "--data-dir", str(data_dir), "--listen", f"127.0.0.1:{port}", *args]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log)
+        environment = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment)
         ready = self.process.stdout.readline().decode()
         if not ready.startswith("comlog ready http"):
             self.process.wait()

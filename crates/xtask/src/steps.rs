@@ -130,4 +130,9 @@ pub(crate) const TEST: &[Step] = &[
         needs: &[tools::build_debug],
         run: Line("ci/drills/abuse"),
     },
+    Step {
+        name: "object-stores",
+        needs: &[],
+        run: Line("ci/drills/object-stores"),
+    },
 ];
