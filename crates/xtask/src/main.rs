@@ -7,6 +7,7 @@ mod portable;
 mod step;
 mod steps;
 mod tools;
+mod web;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -24,7 +25,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Builds comlog (release) and starts its server; arguments go to `comlog serve`
+    /// Builds the page and comlog (release) and starts its server; arguments go to `comlog serve`
     Serve {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -110,6 +111,11 @@ fn test_steps() -> impl Iterator<Item = &'static Step> {
 
 fn serve(args: &[String]) -> Result<bool> {
     tools::wasm_target()?;
+    if web::has_npm() {
+        web::page()?;
+    } else {
+        eprintln!("xtask: there is no npm, so the server shows its small status page only");
+    }
     exec(
         Command::new(tools::build_release()?)
             .arg("serve")

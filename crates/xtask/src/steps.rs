@@ -2,7 +2,7 @@
 
 use crate::step::Run::{Call, Line};
 use crate::step::Step;
-use crate::{portable, tools};
+use crate::{portable, tools, web};
 
 /// Checks that write nothing (outside the target directory and the tool cache).
 pub(crate) const VERIFY: &[Step] = &[
@@ -68,7 +68,8 @@ pub(crate) const FIX: &[Step] = &[
 pub(crate) const TEST: &[Step] = &[
     Step {
         name: "workspace",
-        needs: &[],
+        // First, since the server embeds it.
+        needs: &[web::page],
         run: Line("cargo test --workspace --all-features --no-fail-fast"),
     },
     Step {
@@ -89,6 +90,11 @@ pub(crate) const TEST: &[Step] = &[
              cargo test --target wasm32-unknown-unknown -p comlog-storage -p comlog-log \
              --features comlog-storage/test-util --test memory --test fault --test it",
         ),
+    },
+    Step {
+        name: "page",
+        needs: &[web::page, tools::chromium, tools::build_debug],
+        run: Line("npm test --prefix web --workspace comlog-page"),
     },
     Step {
         name: "sim",

@@ -128,7 +128,7 @@ fn install(name: &str, binary: &str, version: &str, options: &[&str]) -> Result<
     run("cargo", &words)
 }
 
-fn run(program: &str, args: &[&str]) -> Result<()> {
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
     let line = format!("{program} {}", args.join(" "));
     let status = Command::new(program)
         .args(args)

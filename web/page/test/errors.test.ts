@@ -1,0 +1,80 @@
+/** What the server refuses, and how the page says so. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { comlog, holds, lines, openPage, startBrowser, startServer, topicUrl } from "./support.js";
+
+const server = await startServer();
+const browser = await startBrowser();
+
+test("a topic that is not there is offered to be created", async () => {
+  const page = await openPage(browser, topicUrl(server, "absent"));
+  await page.getByText("There is no topic absent.").waitFor();
+  await page.getByRole("button", { name: "Create it…" }).click();
+  await page.getByRole("button", { name: "Create", exact: true }).click();
+  await page.getByText("The topic is empty.").waitFor();
+  assert.match(await comlog(server, ["topic", "list"]), /^absent/m);
+});
+
+test("a name taken already is refused with its code, and the dialog stays", async () => {
+  await comlog(server, ["topic", "create", "taken"]);
+  const page = await openPage(browser, server.url);
+  await page.getByRole("button", { name: "New topic" }).click();
+  await page.getByLabel("Name").fill("taken");
+  await page.getByRole("button", { name: "Create", exact: true }).click();
+  await page.getByRole("alert").getByText("(TOPIC_EXISTS)").waitFor();
+  await page.getByLabel("Name").fill("free");
+  await page.getByRole("button", { name: "Create", exact: true }).click();
+  await page.getByRole("heading", { name: "free" }).waitFor();
+});
+
+test("an offset outside of a partition is named, and the way on works", async () => {
+  await comlog(server, ["produce", "short", "--no-progress"], lines(10));
+  const page = await openPage(browser, topicUrl(server, "short", "&offset=99"));
+  await page.getByText("(OFFSET_OUT_OF_RANGE)").waitFor();
+  await page.getByRole("button", { name: "Go on at 10" }).click();
+  await comlog(server, ["produce", "short", "--no-progress"], "next\n");
+  await holds(page, 1);
+});
+
+test("a topic deleted elsewhere ends its view", async () => {
+  await comlog(server, ["produce", "doomed", "--no-progress"], lines(3));
+  const page = await openPage(browser, topicUrl(server, "doomed"));
+  await holds(page, 3);
+  await comlog(server, ["topic", "delete", "doomed", "--yes"]);
+  await page.getByText("There is no topic doomed.").waitFor();
+});
+
+test("deleting asks first, and for the name", async () => {
+  await comlog(server, ["produce", "precious", "--no-progress"], lines(3));
+  const page = await openPage(browser, topicUrl(server, "precious"));
+  await page.getByRole("tab", { name: "Settings" }).click();
+  await page.getByRole("button", { name: "Delete topic…" }).click();
+  await page.getByLabel("Type precious to confirm").fill("other");
+  await page.getByRole("button", { name: "Delete", exact: true }).click();
+  await page.getByText("That is not the topic's name.").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  assert.match(await comlog(server, ["topic", "list"]), /^precious/m);
+  await page.getByRole("button", { name: "Delete topic…" }).click();
+  await page.getByLabel("Type precious to confirm").fill("precious");
+  await page.getByRole("button", { name: "Delete", exact: true }).click();
+  await page.getByRole("heading", { name: "Topics" }).waitFor();
+  assert.doesNotMatch(await comlog(server, ["topic", "list"]), /^precious/m);
+});
+
+test("a configuration is changed, refused and reset", async () => {
+  await comlog(server, ["topic", "create", "settled"]);
+  const page = await openPage(browser, topicUrl(server, "settled"));
+  await page.getByRole("tab", { name: "Settings" }).click();
+  await page.getByLabel("Keep for").fill("7 d");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await page.getByText("kept for 7 d").waitFor();
+  await page.getByLabel("Segment size").fill("5 KiB");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await page.getByText("(INVALID_REQUEST)").waitFor();
+  await page.getByLabel("Segment size").fill("");
+  await page.getByLabel("Keep for").fill("");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await page.getByText("kept for ever").waitFor();
+});
