@@ -92,6 +92,11 @@ pub(crate) const TEST: &[Step] = &[
         ),
     },
     Step {
+        name: "web-client",
+        needs: &[web::client, tools::chromium, tools::build_debug],
+        run: Line("npm test --prefix web --workspace comlog"),
+    },
+    Step {
         name: "page",
         needs: &[web::page, tools::chromium, tools::build_debug],
         run: Line("npm test --prefix web --workspace comlog-page"),

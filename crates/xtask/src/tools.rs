@@ -104,12 +104,29 @@ pub(crate) fn wasm_bindgen() -> Result<()> {
 
 /// Chromium, and the driver through which tests command it.
 pub(crate) fn chromium() -> Result<()> {
-    let is_there = |name: &str| env::split_paths(&path()).any(|dir| dir.join(name).is_file());
-    if is_there("chromium") && is_there("chromedriver") {
+    if is_in_path("chromium") && is_in_path("chromedriver") {
         return Ok(());
     }
+    apt_install(&["chromium", "chromium-driver"])
+}
+
+/// npm, and the Node it comes with.
+pub(crate) fn npm() -> Result<()> {
+    if is_in_path("npm") {
+        return Ok(());
+    }
+    apt_install(&["nodejs", "npm"])
+}
+
+/// Whether a step would find a program of this name.
+pub(crate) fn is_in_path(name: &str) -> bool {
+    env::split_paths(&path()).any(|dir| dir.join(name).is_file())
+}
+
+/// Installs packages of Debian.
+fn apt_install(packages: &[&str]) -> Result<()> {
     run("apt-get", &["update"])?;
-    run("apt-get", &["install", "-y", "chromium", "chromium-driver"])
+    run("apt-get", &[&["install", "-y"], packages].concat())
 }
 
 /// Installs a binary crate of this very version into the cache, unless it is there.
@@ -128,6 +145,7 @@ fn install(name: &str, binary: &str, version: &str, options: &[&str]) -> Result<
     run("cargo", &words)
 }
 
+/// Runs a program that must succeed.
 pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
     let line = format!("{program} {}", args.join(" "));
     let status = Command::new(program)

@@ -2,13 +2,12 @@
 //! package `comlog`, the page. Nothing is made anew that is newer than all it is made from: the
 //! server embeds the page, and would be compiled anew as well.
 
-use std::env;
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
 use crate::step::Result;
-use crate::tools::{path, run};
+use crate::tools::{self, run};
 
 /// The workspace.
 const WEB: &str = "web";
@@ -35,11 +34,12 @@ const PAGE_SOURCES: [&str; 6] = [
 
 /// Whether npm is there; without it the server is built with its status page alone.
 pub(crate) fn has_npm() -> bool {
-    env::split_paths(&path()).any(|dir| dir.join("npm").is_file())
+    tools::is_in_path("npm")
 }
 
 /// npm's packages, as the lock file has them.
 fn packages() -> Result<()> {
+    tools::npm()?;
     if is_newer(INSTALLED, &[LOCK]) {
         return Ok(());
     }
