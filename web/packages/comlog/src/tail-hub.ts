@@ -48,7 +48,7 @@ export class TailHub implements Feed {
   constructor(settings: ClientSettings, onConnection: (connection: Connection) => void) {
     this.#calls = new Calls(settings);
     this.#onConnection = onConnection;
-    this.#stopWatching = watchWakeups(() => this.#wokeUp());
+    this.#stopWatching = watchWakeups(() => this.wake());
   }
 
   get connection(): Connection {
@@ -70,6 +70,12 @@ export class TailHub implements Feed {
     followed.join(inbox, offset);
     this.#changed();
     return inbox;
+  }
+
+  /** The page is seen again, or the network is back: what looks open may be dead. */
+  wake(): void {
+    this.#checkSilence(SILENCE_MS_MAX_AWAKE);
+    this.#hurry.resolve();
   }
 
   close(): void {
@@ -172,12 +178,6 @@ export class TailHub implements Feed {
     const waited = new AbortController();
     await Promise.race([sleep(waitMs, waited.signal).catch(() => {}), this.#hurry.promise]);
     waited.abort();
-  }
-
-  /** The page is seen again, or the network is back: what looks open may be dead. */
-  #wokeUp(): void {
-    this.#checkSilence(SILENCE_MS_MAX_AWAKE);
-    this.#hurry.resolve();
   }
 
   #checkSilence(msMax: number): void {
