@@ -261,8 +261,8 @@ export class Consumer {
     const waitMs = deadline === undefined ? undefined : deadline - Date.now();
     if (waitMs !== undefined && waitMs <= 0) return false;
     this.#arrival ??= deferred();
-    const { promise, resolve } = this.#arrival;
-    const timer = waitMs === undefined ? undefined : setTimeout(resolve, waitMs);
+    const { promise } = this.#arrival;
+    const timer = waitMs === undefined ? undefined : setTimeout(() => this.#changed(0), waitMs);
     try {
       await abortable(promise, signal);
     } finally {

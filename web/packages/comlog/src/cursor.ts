@@ -237,6 +237,7 @@ export class Cursor {
     }
     for (;;) {
       const piece = await subscription.next(signal);
+      signal.throwIfAborted();
       if (piece === undefined) return;
       onProgress();
       this.#push(piece);

@@ -41,6 +41,17 @@ test('reads from the beginning, then live, without a seam', async () => {
   await consumer.close();
 });
 
+test('a poll that found nothing leaves nothing behind', async () => {
+  const topic = await filled(0);
+  const consumer = client.consumer({ start: 'earliest' });
+  consumer.assign([{ topic, partition: 0 }]);
+  assert.deepEqual(await consumer.poll({ timeoutMs: 100 }), []);
+  const waiting = consumer.poll({ signal });
+  await append(topic, ['late']);
+  assert.deepEqual(values(await waiting), ['late']);
+  await consumer.close();
+});
+
 test('starts where it is told to', async () => {
   const topic = await filled(10);
   const starts: [Parameters<typeof consumer.seek>[2], string][] = [
