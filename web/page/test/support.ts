@@ -63,7 +63,8 @@ export async function openTab(page: Page, url: string): Promise<Page> {
 export async function comlog(server: Server, args: string[], input = ""): Promise<string> {
   const binary = process.env["COMLOG_BIN"];
   if (binary === undefined) throw new Error("COMLOG_BIN names no comlog to test with");
-  const child = spawn(binary, [...args, "--server", server.url], { stdio: ["pipe", "pipe", "pipe"] });
+  const env = { ...process.env, COMLOG_SERVER: server.url };
+  const child = spawn(binary, args, { env, stdio: ["pipe", "pipe", "pipe"] });
   let out = "";
   let errors = "";
   child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));

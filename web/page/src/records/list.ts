@@ -22,6 +22,7 @@ export interface ListOptions {
 
 const CELLS = ["time", "part", "offset", "key", "value", "bytes"] as const;
 const TITLES = { time: "Time", part: "P", offset: "Offset", key: "Key", value: "Value", bytes: "Size" };
+const NAMES: Partial<Record<(typeof CELLS)[number], string>> = { part: "Partition" };
 
 /**
  * The list as a grid with one tab stop: arrows, Page Up and Down, Home and End move, Enter opens.
@@ -45,7 +46,7 @@ export class RecordList {
     this.#options = options;
     this.#filtered = new Filtered(rows);
     this.#space = h("div", { class: "space", role: "rowgroup" });
-    const titles = CELLS.map((cell) => h("span", { class: cell, role: "columnheader" }, TITLES[cell]));
+    const titles = CELLS.map((cell) => h("span", { class: cell, role: "columnheader", title: NAMES[cell] ?? "" }, TITLES[cell]));
     const head = h("div", { class: "head", role: "row", "aria-rowindex": 1 }, ...titles);
     this.#grid = h(
       "div",
@@ -133,6 +134,7 @@ export class RecordList {
     while (this.#lines.length > lines) this.#lines.pop()?.remove();
     while (this.#lines.length < lines) {
       const cells = CELLS.map((cell) => h("span", { class: cell, role: "gridcell" }));
+      cells[0]?.append(h("span", { class: "day" }), h("span"));
       const line = h("div", { class: "line", role: "row" }, ...cells);
       this.#lines.push(line);
       this.#space.append(line);
@@ -151,7 +153,10 @@ export class RecordList {
     line.classList.toggle("active", active);
     if (active) this.#grid.setAttribute("aria-activedescendant", line.id);
     const [at, part, offset, key, value, bytes] = line.children as unknown as HTMLElement[];
-    setText(at as HTMLElement, time(row.timestamp));
+    const shown = time(row.timestamp);
+    const clock = shown.lastIndexOf(" ") + 1;
+    setText(at?.firstElementChild as Element, shown.slice(0, clock));
+    setText(at?.lastElementChild as Element, shown.slice(clock));
     setText(part as HTMLElement, String(row.partition));
     setText(offset as HTMLElement, row.offset.toString());
     drawBytes(key as HTMLElement, row.key, "no key");
