@@ -1,10 +1,11 @@
 // The server behind this page: one client, and what is asked of it again and again.
 
 import { Client, ComlogError, type PartitionInfo, type TopicDescription } from "comlog";
+import { sharedTail } from "comlog/shared";
 
 import { Cell } from "./cell";
 
-export const client = new Client({ retry: { attemptsMax: 2, backoffMaxMs: 1_000 } });
+export const client = new Client({ tail: sharedTail(), retry: { attemptsMax: 2, backoffMaxMs: 1_000 } });
 
 /** Whether the server answers. */
 export type Reach =
