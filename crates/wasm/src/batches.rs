@@ -15,7 +15,7 @@ use crate::now::DateClock;
 /// Bytes that one call to [`decode_batches`] gives back.
 const DECODED_BYTES_MAX: usize = 256 << 20;
 
-/// Builds the batch of a frame's records.
+/// Builds the batch of records that came from JavaScript.
 pub(crate) fn build(
     frame: &[u8],
     compression: &str,
@@ -23,7 +23,7 @@ pub(crate) fn build(
     limits: Limits,
 ) -> Result<RecordBatch> {
     let compression: Compression = compression.parse()?;
-    let mut reader = FrameReader::new(frame, DateClock.now())?;
+    let mut reader = FrameReader::new(frame, DateClock.now());
     let mut builder = BatchBuilder::with_capacity(limits, frame.len());
     while let Some(record) = reader.next_record()? {
         let headers = record.headers.iter().copied();
@@ -41,7 +41,7 @@ pub(crate) fn producer(id: i64, epoch: i16, sequence: i32) -> Option<ProducerIds
     })
 }
 
-/// Encodes the records of a frame as one batch.
+/// Encodes records (see `frame.rs`) as one batch.
 ///
 /// # Errors
 /// A JavaScript `Error` with a `code`.

@@ -1,28 +1,33 @@
-//! How records cross the border between JavaScript and WebAssembly: many in one buffer.
+//! How records cross the border between JavaScript and WebAssembly: many in one buffer. All numbers
+//! are little-endian.
 //!
-//! All numbers are little-endian; every part starts at a multiple of its own width, so that
-//! JavaScript lays typed arrays over them.
+//! What goes to JavaScript comes in parts, each at a multiple of its own width, so that typed arrays
+//! can be laid over them:
 //!
 //! ```text
 //! head      8 x i64: records r, items i, lengths l, data bytes, then what the call says
 //! items     16 x i64 each (see [`Item`])
-//! times     r x i64     timestamps; i64::MIN means the time of the append
-//! offsets   r x i64     (not in what is appended)
+//! times     r x i64     timestamps
+//! offsets   r x i64
 //! lengths   l x i32     for each record: key, value, number of headers, then name and value of each;
 //!                       -1 is absent
 //! data      the keys, values, names and header values, in the same order
 //! ```
+//!
+//! What comes from JavaScript is written in one go, record by record: timestamp (i64; the least
+//! means the time of the append), key, value, number of headers (i32), name and value of each. Bytes
+//! stand behind their length (i32), -1 is absent.
 
 use comlog_record::{BatchHeader, Record, Timestamp, TimestampType};
 
 use crate::failure::{Failure, Result};
 
 /// Numbers in the head of a frame.
-pub const HEAD: usize = 8;
+const HEAD: usize = 8;
 /// Numbers of an item.
-pub const ITEM: usize = 16;
+const ITEM: usize = 16;
 /// A timestamp that the log is to fill in.
-pub const NOW: i64 = i64::MIN;
+const NOW: i64 = i64::MIN;
 
 /// What an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,50 +187,29 @@ pub(crate) struct FramedRecord<'a> {
 /// Reads what JavaScript wants to append. Nothing in it is trusted.
 #[derive(Debug)]
 pub(crate) struct FrameReader<'a> {
-    times: &'a [u8],
-    lengths: &'a [u8],
-    data: &'a [u8],
+    rest: &'a [u8],
     now: Timestamp,
 }
 
 impl<'a> FrameReader<'a> {
-    /// A frame without items and offsets; `now` stamps the records that have no time.
-    pub(crate) fn new(frame: &'a [u8], now: Timestamp) -> Result<FrameReader<'a>> {
-        let mut rest = frame;
-        let head = take(&mut rest, 8 * HEAD)?;
-        let count = |at: usize| {
-            let number = i64::from_le_bytes(field(&head[8 * at..]));
-            usize::try_from(number).map_err(|_| malformed())
-        };
-        let times = take(&mut rest, count(0)?.checked_mul(8).ok_or_else(malformed)?)?;
-        let lengths = take(&mut rest, count(2)?.checked_mul(4).ok_or_else(malformed)?)?;
-        if rest.len() != count(3)? {
-            return Err(malformed());
-        }
-        Ok(FrameReader {
-            times,
-            lengths,
-            data: rest,
-            now,
-        })
+    /// The records in `bytes`; `now` stamps those that have no time.
+    pub(crate) fn new(bytes: &'a [u8], now: Timestamp) -> FrameReader<'a> {
+        FrameReader { rest: bytes, now }
     }
 
     /// The next record, `None` behind the last.
     pub(crate) fn next_record(&mut self) -> Result<Option<FramedRecord<'a>>> {
-        if self.times.is_empty() {
-            return match self.lengths.is_empty() && self.data.is_empty() {
-                true => Ok(None),
-                false => Err(malformed()),
-            };
+        if self.rest.is_empty() {
+            return Ok(None);
         }
-        let timestamp = match i64::from_le_bytes(field(take(&mut self.times, 8)?)) {
+        let timestamp = match i64::from_le_bytes(field(take(&mut self.rest, 8)?)) {
             NOW => self.now,
             timestamp => Timestamp(timestamp),
         };
         let key = self.bytes()?;
         let value = self.bytes()?;
         let count = usize::try_from(self.length()?).map_err(|_| malformed())?;
-        if count > self.lengths.len() / 8 {
+        if count > self.rest.len() / 8 {
             return Err(malformed());
         }
         let mut headers = Vec::with_capacity(count);
@@ -242,7 +226,7 @@ impl<'a> FrameReader<'a> {
     }
 
     fn length(&mut self) -> Result<i32> {
-        take(&mut self.lengths, 4).map(|length| i32::from_le_bytes(field(length)))
+        take(&mut self.rest, 4).map(|length| i32::from_le_bytes(field(length)))
     }
 
     fn bytes(&mut self) -> Result<Option<&'a [u8]>> {
@@ -250,7 +234,7 @@ impl<'a> FrameReader<'a> {
             -1 => Ok(None),
             length => {
                 let length = usize::try_from(length).map_err(|_| malformed())?;
-                take(&mut self.data, length).map(Some)
+                take(&mut self.rest, length).map(Some)
             }
         }
     }
@@ -279,21 +263,40 @@ mod tests {
 
     use super::*;
 
-    fn input(times: &[i64], lengths: &[i32], data: &[u8]) -> Vec<u8> {
-        let writer = FrameWriter {
-            times: times.to_vec(),
-            lengths: lengths.to_vec(),
-            data: data.to_vec(),
-            ..FrameWriter::default()
-        };
-        writer.finish([0; 4])
+    /// Bytes behind their length.
+    fn put(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+        let length = bytes.map_or(-1, |bytes| bytes.len() as i32);
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(bytes.unwrap_or_default());
+    }
+
+    fn two_records() -> Vec<u8> {
+        let mut out = NOW.to_le_bytes().to_vec();
+        put(&mut out, None);
+        put(&mut out, Some(b"ab"));
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&7_i64.to_le_bytes());
+        put(&mut out, Some(b""));
+        put(&mut out, None);
+        out.extend_from_slice(&1_i32.to_le_bytes());
+        put(&mut out, Some(b"n"));
+        put(&mut out, None);
+        out
+    }
+
+    fn count(bytes: &[u8]) -> Result<usize> {
+        let mut reader = FrameReader::new(bytes, Timestamp(99));
+        let mut count = 0;
+        while reader.next_record()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
     }
 
     #[test]
     fn records_come_out_as_they_went_in() {
-        let lengths = [-1, 2, 0, 0, -1, 1, 1, -1];
-        let frame = input(&[NOW, 7], &lengths, b"abn");
-        let mut reader = FrameReader::new(&frame, Timestamp(99)).unwrap();
+        let bytes = two_records();
+        let mut reader = FrameReader::new(&bytes, Timestamp(99));
         let first = reader.next_record().unwrap().unwrap();
         assert_eq!((first.timestamp, first.key), (Timestamp(99), None));
         assert_eq!(first.value, Some(&b"ab"[..]));
@@ -307,34 +310,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_over_or_missing_is_refused() {
-        for (lengths, data) in [
-            (&[-1, 2, 0][..], &b"a"[..]),
-            (&[-1, 2, 0], b"abc"),
-            (&[-1, 2, 0, 0], b"ab"),
-            (&[-1, -2, 0], b""),
-            (&[-1, -1, 1, -1, -1], b""),
-            (&[-1, -1, i32::MAX], b""),
-            (&[-1, -1], b""),
-        ] {
-            let frame = input(&[1], lengths, data);
-            let mut reader = FrameReader::new(&frame, Timestamp(0)).unwrap();
-            let read = reader.next_record().and_then(|_| reader.next_record());
-            assert!(read.is_err(), "{lengths:?} {data:?}");
+    fn what_is_cut_anywhere_else_than_between_records_is_refused() {
+        let bytes = two_records();
+        let first = 8 + 4 + 6 + 4;
+        for end in 0..=bytes.len() {
+            let expected = match end {
+                0 => Some(0),
+                end if end == first => Some(1),
+                end if end == bytes.len() => Some(2),
+                _ => None,
+            };
+            assert_eq!(count(&bytes[..end]).ok(), expected, "cut at {end}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(mut frame in prop::collection::vec(any::<u8>(), 0..400), small in any::<bool>()) {
-            if small {
-                for at in 0..frame.len().min(32) {
-                    if at % 8 > 0 { frame[at] = 0; }
-                }
-            }
-            if let Ok(mut reader) = FrameReader::new(&frame, Timestamp(0)) {
-                while let Ok(Some(_)) = reader.next_record() {}
-            }
+        fn no_bytes_make_it_panic(at in 0..51_usize, value in any::<[u8; 4]>()) {
+            let mut bytes = two_records();
+            let at = at.min(bytes.len() - 4);
+            bytes[at..at + 4].copy_from_slice(&value);
+            let _ = count(&bytes);
         }
     }
 }

@@ -63,7 +63,8 @@ impl MemoryLog {
         Ok(MemoryLog::open(bytes_max as u64, config)?)
     }
 
-    /// Appends the records of a frame as one batch; answers with a frame's head (see [`answer`]).
+    /// Appends records as one batch. Answers with first and next offset, whether they were there
+    /// already, and the append time or -1.
     ///
     /// # Errors
     /// A JavaScript `Error` with a `code`; nothing was appended.
@@ -318,7 +319,7 @@ impl MemoryLog {
     }
 }
 
-/// First and next offset, whether all were there already, and the append time or -1.
+/// What an append answers with.
 fn answer(appended: &[Appended]) -> Vec<i64> {
     let (Some(first), Some(last)) = (appended.first(), appended.last()) else {
         return Vec::new();
