@@ -7,6 +7,7 @@ mod portable;
 mod step;
 mod steps;
 mod tools;
+mod wasm;
 mod web;
 
 use std::os::unix::process::CommandExt;

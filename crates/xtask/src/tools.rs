@@ -64,7 +64,7 @@ pub(crate) fn build_release() -> Result<PathBuf> {
 }
 
 /// The target directory: this program lies in its `debug`.
-fn target() -> Result<PathBuf> {
+pub(crate) fn target() -> Result<PathBuf> {
     let this = env::current_exe().map_err(|error| error.to_string())?;
     let target = this.parent().and_then(Path::parent);
     target
@@ -127,6 +127,11 @@ pub(crate) fn is_in_path(name: &str) -> bool {
 fn apt_install(packages: &[&str]) -> Result<()> {
     run("apt-get", &["update"])?;
     run("apt-get", &[&["install", "-y"], packages].concat())
+}
+
+/// A tool that [`install`] put into the cache.
+pub(crate) fn installed(binary: &str) -> String {
+    cache().join("tools/bin").join(binary).display().to_string()
 }
 
 /// Installs a binary crate of this very version into the cache, unless it is there.

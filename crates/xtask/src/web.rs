@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use crate::step::Result;
 use crate::tools::{self, run};
+use crate::wasm;
 
 /// The workspace.
 const WEB: &str = "web";
@@ -49,6 +50,7 @@ fn packages() -> Result<()> {
 /// The npm package `comlog`.
 pub(crate) fn client() -> Result<()> {
     packages()?;
+    wasm::module()?;
     if is_newer("web/packages/comlog/dist/index.js", &CLIENT_SOURCES) {
         return Ok(());
     }
