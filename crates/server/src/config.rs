@@ -201,6 +201,8 @@ impl From<&DiskConfig> for DiskOptions {
             tail_bytes_max: config.tail_bytes_max,
             maps_max: config.maps_max,
             preallocate_bytes_max: config.preallocate_bytes_max,
+            // A disk that stalls must stop the appends to it, not the threads that serve everybody.
+            inline_bytes_max: 0,
         }
     }
 }

@@ -166,6 +166,36 @@ async fn maps_are_bounded_and_their_bytes_outlive_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn small_appends_end_at_once_and_larger_ones_wait_for_a_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DiskOptions {
+        inline_bytes_max: 1000,
+        ..DiskOptions::default()
+    };
+    let storage = DataDir::open(dir.path(), options)
+        .unwrap()
+        .storage("a")
+        .unwrap();
+    let mut writer = storage.create(Offset(0), 1 << 20).await.unwrap();
+    let chunk = |value, len| [Bytes::from(vec![value; len])];
+    let first = chunk(0, 100);
+    writer.append(&first).await.unwrap(); // allocates
+    let small = chunk(1, 1000);
+    writer.append(&small).now_or_never().unwrap().unwrap();
+    let found = writer.reader().read(0..1100).await.unwrap().concat();
+    assert!(found == [&first[0][..], &small[0][..]].concat());
+    let file = fs::read(dir.path().join("a").join(segment_name(Offset(0)))).unwrap();
+    assert!(file[..1100] == found, "it went to the file");
+
+    assert!(writer.append(&chunk(2, 1001)).now_or_never().is_none());
+    for _ in 0..2 {
+        let refused = writer.append(&small).await;
+        assert!(matches!(refused, Err(StorageError::Failed { .. })));
+    }
+    assert_eq!(writer.len(), 1100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_tail_is_served_from_the_writers_buffers_and_the_rest_from_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let options = DiskOptions {

@@ -261,7 +261,7 @@ async fn a_removed_name_is_free(fixture: impl Fixture) {
 async fn a_dropped_future_fails_the_writer(mut fixture: impl Fixture) {
     let mut writer = create(&fixture, 0).await;
     writer.append_and_sync(&[pattern(1, 9_000)]).await.unwrap();
-    let finished = writer.append(&[pattern(2, 9_000)]).now_or_never();
+    let finished = writer.append_and_sync(&[pattern(2, 9_000)]).now_or_never();
     if let Some(appended) = finished {
         appended.unwrap();
     } else {

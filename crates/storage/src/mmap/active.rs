@@ -250,6 +250,10 @@ impl ActiveWriter {
             end,
             target: self.allocation_for(end),
         };
+        if !sync && self.is_small(len, room) && self.write_here(chunks, position)? {
+            self.written(chunks, position, end);
+            return Ok(());
+        }
         let kept = chunks.to_vec();
         let result = self
             .run(move |active| {
@@ -263,16 +267,43 @@ impl ActiveWriter {
         match result {
             Ok(allocated) => {
                 self.allocated = allocated;
-                self.active
-                    .disk
-                    .tails
-                    .push(&self.active.tail, position, chunks);
-                self.active.len.store(end, Ordering::Release);
+                self.written(chunks, position, end);
                 Ok(())
             }
             Err(error) => {
                 self.allocated = position;
                 Err(error)
+            }
+        }
+    }
+
+    /// Makes what was written readable.
+    fn written(&self, chunks: &[Bytes], position: u64, end: u64) {
+        let Active {
+            tail, disk, len, ..
+        } = &*self.active;
+        disk.tails.push(tail, position, chunks);
+        len.store(end, Ordering::Release);
+    }
+
+    /// Whether a write without sync is done sooner than another thread is woken: it goes to the
+    /// page cache, and to room that the file has already.
+    fn is_small(&self, len: u64, room: Room) -> bool {
+        len <= self.active.disk.options.inline_bytes_max as u64 && room.target <= room.allocated
+    }
+
+    /// Writes on this thread, in one go, so that a dropped future leaves nothing under way.
+    /// False when there was no room after all: what to do then is for a thread that may block.
+    fn write_here(&mut self, chunks: &[Bytes], position: u64) -> Result<bool> {
+        if self.failed {
+            return Err(self.failed_error());
+        }
+        match self.active.write_all(chunks, position) {
+            Ok(()) => Ok(true),
+            Err(error) if is_no_space(&error) => Ok(false),
+            Err(error) => {
+                self.failed = true;
+                Err(io_error("write", &self.active.path, error))
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The local disk: one directory per log.
 //!
 //! Writes go by `pwritev` and `fdatasync`, because these return errors where a store into a
-//! mapping dies of SIGBUS; only sealed segments are mapped. Every blocking call runs on tokio's
-//! blocking threads, so all futures here need a tokio runtime.
+//! mapping dies of SIGBUS; only sealed segments are mapped. Every call that waits for the disk runs
+//! on tokio's blocking threads, so all futures here need a tokio runtime.
 #![allow(clippy::disallowed_methods, reason = "this is the local disk")]
 
 mod active;
@@ -49,6 +49,13 @@ pub struct DiskOptions {
     /// Most bytes allocated ahead of a segment's end at a time; starts at 1 MiB and doubles
     /// (default 32 MiB).
     pub preallocate_bytes_max: u64,
+    /// Most bytes of an append without sync that are written on the calling thread, if their room
+    /// is allocated (default 64 KiB; 0: none).
+    ///
+    /// Such a write copies into the page cache, which takes less time than waking a blocking
+    /// thread, but it waits when the disk stalls for so long that the kernel holds writers back,
+    /// or its file system is frozen. A program whose threads also serve others sets 0.
+    pub inline_bytes_max: usize,
 }
 
 impl Default for DiskOptions {
@@ -58,6 +65,7 @@ impl Default for DiskOptions {
             tail_bytes_max: 32 << 20,
             maps_max: 4096,
             preallocate_bytes_max: 32 << 20,
+            inline_bytes_max: 64 << 10,
         }
     }
 }
