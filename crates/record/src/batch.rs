@@ -159,6 +159,36 @@ impl Records {
         }
     }
 
+    /// The record at `offset`; `None` when the batch does not cover it, or compaction removed it.
+    ///
+    /// In a batch without gaps the records before it are skipped by their lengths, not decoded.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] when what stands there, or before it, is no record, or not this one.
+    pub fn get(&self, offset: Offset) -> Result<Option<Record<'_>>, DecodeError> {
+        if !self.offsets().contains(offset) {
+            return Ok(None);
+        }
+        let mut records = self.iter();
+        let is_gapless = self.header.record_count == self.header.last_offset_delta + 1;
+        if is_gapless {
+            records.skip_plainly((offset.0 - self.header.base_offset.0) as i32)?;
+        }
+        for record in records {
+            let record = record?;
+            if record.offset == offset {
+                return Ok(Some(record));
+            }
+            if record.offset > offset {
+                break;
+            }
+        }
+        if is_gapless {
+            return Err(DecodeError::Invalid("a record is not where it belongs"));
+        }
+        Ok(None)
+    }
+
     /// The decompressed bytes that the records borrow from.
     #[must_use]
     pub fn encoded(&self) -> &Bytes {
@@ -215,6 +245,16 @@ impl<'a> RecordIter<'a> {
             value: raw.value,
             headers: raw.headers,
         })
+    }
+
+    /// Skips `count` records, at most as many as are left, in a batch without gaps.
+    fn skip_plainly(&mut self, count: i32) -> Result<(), Malformed> {
+        for _ in 0..count {
+            RawRecord::skip(&mut self.rest)?;
+        }
+        self.left -= count;
+        self.last_delta = count - 1;
+        Ok(())
     }
 
     fn end(&self) -> Result<(), DecodeError> {
@@ -280,8 +320,11 @@ impl BatchStream {
     /// The next batch, its CRC checked; `None` at the end.
     ///
     /// # Errors
-    /// [`DecodeError`]. After [`DecodeError::Checksum`] the stream stands behind the batch and can
-    /// go on; after any other error it stands where it was.
+    /// [`DecodeError`]. After [`DecodeError::Checksum`] the stream stands where the batch's length
+    /// says that it ends, after any other error where it was. The length is outside the checksum and
+    /// may be what is wrong: what the stream then finds can be anything, a record's value that
+    /// looks like a batch included. So go on only where offsets are checked against what is known
+    /// of the log, or better: read again behind the damage.
     pub fn next_batch(&mut self, limits: &Limits) -> Result<Option<RecordBatch>, DecodeError> {
         if self.is_empty() {
             return Ok(None);

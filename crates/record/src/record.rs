@@ -113,6 +113,15 @@ pub(crate) struct RawRecord<'a> {
 }
 
 impl<'a> RawRecord<'a> {
+    /// Takes one record from the front of `input` without looking into it.
+    #[inline]
+    pub(crate) fn skip(input: &mut &'a [u8]) -> Result<(), Malformed> {
+        match take_bytes(input)? {
+            Some(_) => Ok(()),
+            None => Err(Malformed("record with a negative length")),
+        }
+    }
+
     /// Takes one record from the front of `input`.
     #[inline]
     pub(crate) fn take(input: &mut &'a [u8]) -> Result<RawRecord<'a>, Malformed> {

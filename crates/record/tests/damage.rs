@@ -4,7 +4,10 @@
 mod common;
 
 use bytes::Bytes;
-use comlog_record::{BatchHeader, BatchStream, Compression, DecodeError, Limits, RecordBatch};
+use comlog_record::{
+    BatchBuilder, BatchHeader, BatchStream, Compression, DecodeError, Limits, Offset, RecordBatch,
+    Timestamp,
+};
 use proptest::prelude::*;
 
 use common::{batch, decode_records, header, records, sample, seal};
@@ -83,6 +86,40 @@ fn a_stream_goes_on_behind_a_bad_checksum_and_stays_before_anything_else() {
     for _ in 0..2 {
         assert_eq!(stream.next_batch(&LIMITS), Err(DecodeError::Magic(1)));
         assert_eq!(stream.len(), good.len());
+    }
+}
+
+#[test]
+fn a_stream_behind_a_wrong_length_may_find_what_was_never_a_batch() {
+    let inner = batch(&sample(), Compression::None).to_bytes();
+    let mut builder = BatchBuilder::new(LIMITS);
+    let at = builder.encoded_len() + 8; // behind the record's length and the fields before its value
+    builder
+        .push(Timestamp(0), None, Some(&inner), std::iter::empty())
+        .unwrap();
+    let mut outer = builder.encode(Compression::None, None).unwrap().to_vec();
+    assert!(outer[at..].starts_with(&inner), "the value stands there");
+    outer[8..12].copy_from_slice(&(at as i32 - 12).to_be_bytes());
+    let mut stream = BatchStream::new([Bytes::from(outer)]);
+    let damaged = stream.next_batch(&LIMITS);
+    assert!(matches!(damaged, Err(DecodeError::Checksum { .. })));
+    let found = stream.next_batch(&LIMITS).unwrap().unwrap();
+    assert_eq!(decode_records(&found), sample());
+}
+
+#[test]
+fn records_that_lie_about_their_places_are_not_found() {
+    let beyond = [[12, 0, 0, 0, 1, 1, 0], [12, 0, 0, 4, 1, 1, 0]].concat();
+    let late = [12, 0, 0, 2, 1, 1, 0].repeat(2);
+    let cut = [[12, 0, 0, 0, 1, 1, 0], [14, 0, 0, 2, 1, 1, 0]].concat();
+    for (body, first_is_found) in [(beyond, true), (late, false), (cut, true)] {
+        let bytes = seal(header(2, &body), &body);
+        let batch = RecordBatch::decode(&mut bytes.clone(), &LIMITS).unwrap();
+        let records = batch.records(&LIMITS).unwrap();
+        let wrong = if first_is_found { Offset(1) } else { Offset(0) };
+        assert_eq!(records.get(Offset(0)).is_ok(), first_is_found, "{body:x?}");
+        let answer = records.get(wrong);
+        assert!(matches!(answer, Err(DecodeError::Invalid(_))), "{answer:?}");
     }
 }
 

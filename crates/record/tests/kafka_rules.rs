@@ -36,6 +36,11 @@ fn compaction_leaves_gaps() {
     let batch = decode(header, &body).unwrap();
     let offsets: Vec<i64> = decode_records(&batch).iter().map(|r| r.offset).collect();
     assert_eq!(offsets, [101, 104]);
+    let records = batch.records(&LIMITS).unwrap();
+    let there: Vec<i64> = (98..112)
+        .filter(|&offset| records.get(Offset(offset)).unwrap().is_some())
+        .collect();
+    assert_eq!(there, offsets);
     let range = OffsetRange::new(Offset(100), Offset(110));
     assert_eq!(batch.header().offsets(), range);
     assert_eq!(batch.records(&LIMITS).unwrap().offsets(), range);

@@ -31,6 +31,13 @@ proptest! {
         prop_assert_eq!(decode_records(&decoded), records.clone());
         prop_assert_eq!(decoded.check_records(&LIMITS), Ok(()));
 
+        let all = decoded.records(&LIMITS).unwrap();
+        for record in &all {
+            let record = record.unwrap();
+            prop_assert_eq!(all.get(record.offset), Ok(Some(record)));
+        }
+        prop_assert_eq!(all.get(all.offsets().end), Ok(None));
+
         let header = decoded.header();
         prop_assert_eq!(header.check_from_client(&LIMITS), Ok(()));
         prop_assert_eq!(header.compression(), compression);
