@@ -18,6 +18,8 @@ export interface RecordRef {
 
 export type Route =
   | { view: "topics" }
+  | { view: "tab" }
+  | { view: "segment" }
   | {
       view: "topic";
       topic: string;
@@ -49,11 +51,13 @@ export function parseRoute(search: string): Route {
       record: parseRecord(params.get("record") ?? ""),
     };
   }
-  return { view: "topics" };
+  const view = params.get("view");
+  return { view: view === "tab" || view === "segment" ? view : "topics" };
 }
 
 export function formatRoute(route: Route): string {
   if (route.view === "topics") return "/";
+  if (route.view !== "topic") return `/?view=${route.view}`;
   const params = new URLSearchParams({ topic: route.topic });
   if (route.partitions.length > 0) params.set("partition", route.partitions.join(","));
   if (route.start.kind !== "recent") params.set("offset", formatStart(route.start));

@@ -6,7 +6,11 @@ import { fill, h, setText } from "./dom";
 import { zone } from "./format";
 import { formatRoute, go, route, type Route } from "./route";
 
-const PLACES: { label: string; route: Route }[] = [{ label: "Topics", route: { view: "topics" } }];
+const PLACES: { label: string; route: Route }[] = [
+  { label: "Topics", route: { view: "topics" } },
+  { label: "Log in this tab", route: { view: "tab" } },
+  { label: "Segment file", route: { view: "segment" } },
+];
 
 /** The element that views are put into. */
 export const main = h("main", { id: "main", tabIndex: -1 });

@@ -34,6 +34,11 @@ export class Server {
     await exited(this.#process);
   }
 
+  /** Where its data is. */
+  get data(): string {
+    return join(this.#folder, 'data');
+  }
+
   /** A new process on the same data and port. */
   async restart(): Promise<void> {
     const { child } = await launch(this.#folder, new URL(this.url).host, this.#args);

@@ -14,6 +14,7 @@ export interface BrowserOptions {
   /** What the log is called, for labels and file names. */
   name: string;
   partitions: boolean;
+  follow: boolean;
   filter?: string;
   /** Controls in front of the filter. */
   controls?: HTMLElement[];
@@ -41,7 +42,7 @@ export class RecordBrowser {
   constructor(rows: Rows, options: BrowserOptions, lifetime: AbortSignal) {
     this.#rows = rows;
     this.#options = options;
-    this.list = new RecordList(rows, { label: `Records of ${options.name}`, partitions: options.partitions, onOpen: options.onOpen });
+    this.list = new RecordList(rows, { ...options, label: `Records of ${options.name}` });
     const filter = this.#filter(options.filter ?? "");
     const bar = h("div", { class: "bar", role: "toolbar", "aria-label": "Records" }, ...(options.controls ?? []), filter);
     const end = h("button", { type: "button", class: "plain", onclick: () => this.list.toEnd() }, "To the end");

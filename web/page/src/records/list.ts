@@ -17,6 +17,8 @@ export interface ListOptions {
   label: string;
   /** Whether there is a column for the partition. */
   partitions: boolean;
+  /** Whether it begins at its end, to follow what comes. */
+  follow: boolean;
   onOpen: (row: Row) => void;
 }
 
@@ -39,11 +41,12 @@ export class RecordList {
   /** The number of the row that is active (focused, not opened). */
   #active: number | undefined;
   #opened: Row | undefined;
-  #following = true;
+  #following: boolean;
   #frame = 0;
 
   constructor(rows: Rows, options: ListOptions) {
     this.#options = options;
+    this.#following = options.follow;
     this.#filtered = new Filtered(rows);
     this.#space = h("div", { class: "space", role: "rowgroup" });
     const titles = CELLS.map((cell) => h("span", { class: cell, role: "columnheader", title: NAMES[cell] ?? "" }, TITLES[cell]));
@@ -86,7 +89,8 @@ export class RecordList {
 
   filter(match: Match | undefined): void {
     this.#filtered.set(match);
-    this.toEnd();
+    this.#following = this.#options.follow;
+    this.refresh();
   }
 
   /** Goes to the end and follows it. */

@@ -65,6 +65,7 @@ class TopicView {
     this.#browser = new RecordBrowser(this.#follower.rows, {
       name: route.topic,
       partitions: true,
+      follow: true,
       filter: route.filter,
       controls,
       onOpen: (row) => this.#open(row),
