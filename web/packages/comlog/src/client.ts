@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { Calls } from './calls.js';
 import { Consumer, type ConsumerOptions, type Assignment } from './consumer.js';
 import type { Connection, Feed } from './feed.js';

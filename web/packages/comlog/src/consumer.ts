@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { Gate, abortable, deferred, type Deferred } from './abort.js';
 import type { Calls } from './calls.js';
 import { Committer } from './committer.js';

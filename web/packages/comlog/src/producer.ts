@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { Gate, abortable, deferred, sleep, type Deferred } from './abort.js';
 import { Flight, type Batch, type Delivered, type Item } from './batch.js';
 import type { Calls } from './calls.js';

@@ -82,6 +82,7 @@ export class TailHub implements Feed {
     clearTimeout(this.#unusedTimer);
     this.#stopWatching();
     this.#calls.close();
+    this.#session?.abort(closedError());
     for (const followed of this.#followed.values()) followed.fail(closedError());
     this.#followed.clear();
     this.#hurry.resolve();

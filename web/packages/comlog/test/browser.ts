@@ -1,7 +1,7 @@
 /** The fixture, built by Vite, in real Chromium. */
 import { createReadStream } from 'node:fs';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { createServer, type Server as HttpServer } from 'node:http';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
@@ -39,22 +39,8 @@ export async function startBrowser(): Promise<Browser> {
   const folder = await mkdtemp(join(tmpdir(), 'comlog-page-'));
   after(() => rm(folder, { recursive: true }));
   await build({ root: FIXTURE, base: './', logLevel: 'error', configFile: false, build: { outDir: folder, emptyOutDir: true } });
-  const http = await serve(folder);
-  after(() => {
-    http.closeAllConnections();
-    http.close();
-  });
-  const origin = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
-  const profile = await mkdtemp(join(tmpdir(), 'comlog-chromium-'));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: '/usr/bin/chromium',
-    headless: true,
-    args: ARGUMENTS,
-  });
-  after(async () => {
-    await context.close();
-    await rm(profile, { recursive: true });
-  });
+  const origin = await serve(folder);
+  const context = await startChromium();
   const open: Browser['open'] = async (server, { shared = false } = {}) => {
     const page = await context.newPage();
     page.setDefaultTimeout(30_000);
@@ -65,18 +51,37 @@ export async function startBrowser(): Promise<Browser> {
   return { origin, context, open };
 }
 
-/** Serves the files of a folder. */
-async function serve(folder: string): Promise<HttpServer> {
-  const files = new Set(await readdir(folder, { recursive: true }));
+/** Starts Chromium with a fresh profile, for the tests of one file. */
+export async function startChromium(): Promise<BrowserContext> {
+  const profile = await mkdtemp(join(tmpdir(), 'comlog-chromium-'));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: '/usr/bin/chromium',
+    headless: true,
+    args: ARGUMENTS,
+  });
+  after(async () => {
+    await context.close();
+    await rm(profile, { recursive: true });
+  });
+  return context;
+}
+
+/** Serves what is in a folder, for the tests of one file; says at which origin. */
+export async function serve(folder: string): Promise<string> {
   const http = createServer((request, response) => {
+    // The URL class has resolved every `..`.
     const path = new URL(request.url ?? '/', 'http://localhost').pathname.slice(1) || 'index.html';
-    if (!files.has(path)) {
-      response.writeHead(404).end();
-      return;
-    }
-    response.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream' });
-    createReadStream(join(folder, path)).pipe(response);
+    const file = createReadStream(join(folder, path));
+    file.on('error', () => response.writeHead(404).end());
+    file.on('open', () => {
+      response.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream' });
+      file.pipe(response);
+    });
   });
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
-  return http;
+  after(() => {
+    http.closeAllConnections();
+    http.close();
+  });
+  return `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
 }

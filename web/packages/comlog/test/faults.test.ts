@@ -200,6 +200,27 @@ test('without a server, calls end as unavailable and a consumer waits', async ()
   await consumer.close();
 });
 
+test('closing ends the stream, also one that is just being opened', async () => {
+  await withServer(async (server) => {
+    const topic = freshTopic();
+    await connect(server).createTopic(topic);
+    const tails = async () => {
+      const metrics = await (await fetch(`${server.url}/metrics`)).text();
+      return /^comlog_tails (\d+)$/m.exec(metrics)?.[1];
+    };
+    for (const whenOpen of [false, true]) {
+      const client = connect(server);
+      const consumer = client.consumer();
+      consumer.assign([{ topic, partition: 0, at: 0n }]);
+      const isThere = () => client.connection.state === (whenOpen ? 'open' : 'connecting');
+      while (!isThere()) await new Promise((resolve) => setImmediate(resolve));
+      await client.close();
+      // The server notices in its own time.
+      while ((await tails()) !== '0') await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  });
+});
+
 /** The same body, broken off after so many bytes. */
 function cutAfter(body: ReadableStream<Uint8Array>, bytes: number): ReadableStream<Uint8Array> {
   let left = bytes;
