@@ -16,11 +16,13 @@ const WEB: &str = "web";
 const INSTALLED: &str = "web/node_modules/.package-lock.json";
 const LOCK: &str = "web/package-lock.json";
 const CLIENT: &str = "web/packages/comlog/dist";
-const CLIENT_SOURCES: [&str; 5] = [
+const CLIENT_SOURCES: [&str; 7] = [
     "proto/comlog",
     "web/packages/comlog/src",
     "web/packages/comlog/package.json",
     "web/packages/comlog/tsconfig.json",
+    "web/packages/comlog/buf.gen.yaml",
+    "web/packages/comlog/licences.mjs",
     INSTALLED,
 ];
 const PAGE: &str = "web/page/dist/index.html";
