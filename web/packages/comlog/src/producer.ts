@@ -201,15 +201,19 @@ export class Producer {
     this.#closed = true;
     const error = new ComlogError('CANCELLED', 'the producer was closed before the record was acknowledged');
     this.#abandoned.abort(error);
+    // The line first: what follows makes room, and nobody shall be let in.
+    for (const item of this.#line.splice(0)) {
+      item.delivered.reject(error);
+      item.flight?.finish();
+    }
+    this.#lineBytes = 0;
+    for (const route of this.#routes.values()) this.#fail(route.waiting.splice(0), error);
     for (const lane of this.#lanes.values()) {
       for (const batch of lane.abandon()) {
         batch.reject(error);
         this.#finished(batch, error);
       }
     }
-    for (const route of this.#routes.values()) this.#fail(route.waiting.splice(0), error);
-    for (const item of this.#line.splice(0)) item.delivered.reject(error);
-    this.#lineBytes = 0;
     this.#room?.resolve();
     this.#onClose();
   }

@@ -129,16 +129,17 @@ export class TailHub implements Feed {
   }
 
   /** Runs one stream to its end; what ended it. */
-  async #follow(session: TailSession, onOpen: () => void): Promise<ComlogError> {
+  async #follow(session: TailSession, onProgress: () => void): Promise<ComlogError> {
     this.#heardAt = Date.now();
     const watchdog = setInterval(() => this.#checkSilence(SILENCE_MS_MAX), SILENCE_MS_MAX / 9);
     try {
       for await (const message of session.messages(Form.RECORDS, MESSAGE_BYTES_MAX)) {
         this.#heardAt = Date.now();
         if (message.kind.case === 'opened') {
-          onOpen();
           this.#show({ state: 'open' });
         } else {
+          // Opening alone proves little: what comes behind it may fail each time.
+          onProgress();
           this.#take(message, session);
         }
       }

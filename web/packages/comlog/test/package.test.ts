@@ -111,6 +111,9 @@ test('a Vite project that follows the README', async () => {
       {
         'index.html': '<!doctype html><title>my page</title><body><script type="module" src="/src/main.ts"></script>',
         'src/main.ts': fromReadme('src/main.ts', server.url),
+        'src/types.ts': ['comlog', 'comlog/shared', 'comlog/log', 'comlog/node']
+          .map((entry, index) => `export * as entry${index} from '${entry}';`)
+          .join('\n'),
         'tsconfig.json': resolving('ESNext', 'bundler'),
         'tsconfig.node.json': resolving('NodeNext', 'NodeNext'),
       },

@@ -152,6 +152,18 @@ test('a signal takes a record back from the line, and ends a wait', async () => 
   await producer.close();
 });
 
+test('closing in a hurry leaves nobody waiting, in the line or in a flush', async () => {
+  const producer = client.producer({ bufferBytesMax: 1_500, recordBytesMax: 1_100, lingerMs: 600_000 });
+  const value = new Uint8Array(1_000);
+  const topic = freshTopic();
+  // One in the buffer, one in the line.
+  const sends = [0, 0].map((partition) => producer.send({ topic, partition, value }));
+  const flushed = producer.flush();
+  producer.abandon();
+  for (const send of sends) await fails(send, 'CANCELLED');
+  await fails(flushed, 'CANCELLED');
+});
+
 test('compressed batches are read like others', async () => {
   const topic = freshTopic();
   for (const compression of ['gzip', 'snappy', 'lz4', 'zstd'] as const) {

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** A log in memory. */
 
 import { ComlogError } from '../error.js';

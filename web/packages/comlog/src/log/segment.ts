@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** A segment file: dropped onto a page, or fetched. */
 
 import { ComlogError } from '../error.js';
