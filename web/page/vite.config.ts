@@ -45,6 +45,8 @@ export default defineConfig({
   },
   worker: { format: "es" },
   server: {
-    proxy: Object.fromEntries(["/comlog.v1", "/version", "/healthz", "/metrics", "/status"].map((path) => [path, SERVER])),
+    proxy: Object.fromEntries(
+      ["/comlog.v1", "/version", "/healthz", "/metrics", "/status"].map((path) => [path, SERVER]),
+    ),
   },
 });

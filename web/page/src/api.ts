@@ -9,9 +9,7 @@ export const client = new Client({ tail: sharedTail(), retry: { attemptsMax: 2, 
 
 /** Whether the server answers. */
 export type Reach =
-  | { state: "unknown" }
-  | { state: "up"; version: string }
-  | { state: "down"; error: string; retryAt: number };
+  { state: "unknown" } | { state: "up"; version: string } | { state: "down"; error: string; retryAt: number };
 
 export const reach = new Cell<Reach>({ state: "unknown" });
 

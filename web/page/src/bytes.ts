@@ -2,11 +2,6 @@
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 const lenient = new TextDecoder("utf-8");
-const encoder = new TextEncoder();
-
-export function encode(text: string): Uint8Array {
-  return encoder.encode(text);
-}
 
 /** UTF-8 as it is, anything wrong in it replaced. */
 export function decode(bytes: Uint8Array): string {

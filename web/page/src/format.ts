@@ -38,7 +38,12 @@ export function milliseconds(ms: number): string {
 
 /** A length of time as configuration has it: the largest unit that divides it. */
 export function duration(ms: number): string {
-  const units: [number, string][] = [[86_400_000, "d"], [3_600_000, "h"], [60_000, "min"], [1000, "s"]];
+  const units: [number, string][] = [
+    [86_400_000, "d"],
+    [3_600_000, "h"],
+    [60_000, "min"],
+    [1000, "s"],
+  ];
   const unit = units.find(([length]) => ms >= length && ms % length === 0);
   return unit ? `${count(ms / unit[0])} ${unit[1]}` : `${count(ms)} ms`;
 }

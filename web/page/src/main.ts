@@ -44,7 +44,11 @@ async function build(now: Route, signal: AbortSignal): Promise<HTMLElement> {
 
 /** A part of the page that could not be fetched: there is no server, or another version of it. */
 function unloaded(error: unknown): HTMLElement {
-  return h("section", { class: "view" }, trouble(`This view could not be loaded: ${explain(error)}`, () => location.reload()));
+  return h(
+    "section",
+    { class: "view" },
+    trouble(`This view could not be loaded: ${explain(error)}`, () => location.reload()),
+  );
 }
 
 function title(now: Route): string {

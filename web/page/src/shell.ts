@@ -18,7 +18,13 @@ export const main = h("main", { id: "main", tabIndex: -1 });
 export function shell(lifetime: AbortSignal): HTMLElement[] {
   const skip = h("a", { class: "skip", href: "#main" }, "Skip to content");
   const name = h("a", { class: "name", href: "/" }, "comlog");
-  const header = h("header", { class: "top" }, name, places(lifetime), h("div", { class: "end" }, zones(), connection(lifetime)));
+  const header = h(
+    "header",
+    { class: "top" },
+    name,
+    places(lifetime),
+    h("div", { class: "end" }, zones(), connection(lifetime)),
+  );
   return [skip, header, banner(lifetime), main, announcer];
 }
 
@@ -86,7 +92,8 @@ function banner(lifetime: AbortSignal): HTMLElement {
   reach.watch(lifetime, (now) => {
     if (now.state === "down") {
       const retry = h("button", { type: "button", onclick: () => void lookNow() }, "Try now");
-      if (was !== "down") fill(element, `No connection to ${location.host}. What is shown may be old; trying again every 2 s. `, retry);
+      if (was !== "down")
+        fill(element, `No connection to ${location.host}. What is shown may be old; trying again every 2 s. `, retry);
     } else if (now.state === "up") {
       if (was === "down") announce("Connected again");
       first ??= now.version;

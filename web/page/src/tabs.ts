@@ -17,14 +17,28 @@ export class Tabs {
     this.#buttons = tabs.map((tab) => {
       tab.panel.id ||= newId();
       tab.panel.setAttribute("role", "tabpanel");
-      const button = h("button", { type: "button", role: "tab", id: newId(), "aria-controls": tab.panel.id }, tab.label);
+      const button = h(
+        "button",
+        { type: "button", role: "tab", id: newId(), "aria-controls": tab.panel.id },
+        tab.label,
+      );
       tab.panel.setAttribute("aria-labelledby", button.id);
       button.addEventListener("click", () => this.show(tab.id));
       return button;
     });
-    const list = h("div", { role: "tablist", "aria-label": label, onkeydown: (event: KeyboardEvent) => this.#key(event) }, ...this.#buttons);
+    const list = h(
+      "div",
+      { role: "tablist", "aria-label": label, onkeydown: (event: KeyboardEvent) => this.#key(event) },
+      ...this.#buttons,
+    );
     this.element = h("aside", { class: "side", "aria-label": label }, list, ...tabs.map((tab) => tab.panel));
     this.show((tabs[0] as Tab).id);
+  }
+
+  /** Shows a panel, and scrolls to it where it is not beside what it belongs to. */
+  reveal(id: string): void {
+    this.show(id);
+    this.element.scrollIntoView({ block: "nearest" });
   }
 
   show(id: string): void {

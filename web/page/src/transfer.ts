@@ -17,7 +17,13 @@ export interface Place {
 export type OnStep = (copied: number) => void;
 
 /** Copies everything from `from` to the end to the server, in order; the server gives new offsets. */
-export async function copyToServer(log: MemoryLog, from: bigint, to: Place, onStep: OnStep, signal: AbortSignal): Promise<void> {
+export async function copyToServer(
+  log: MemoryLog,
+  from: bigint,
+  to: Place,
+  onStep: OnStep,
+  signal: AbortSignal,
+): Promise<void> {
   let copied = 0;
   const end = log.stats().endOffset;
   let offset = max(from, log.stats().startOffset);
@@ -32,7 +38,13 @@ export async function copyToServer(log: MemoryLog, from: bigint, to: Place, onSt
 }
 
 /** Copies everything there is now, from `from` on, into the log in this tab. */
-export async function copyFromServer(log: MemoryLog, from: bigint, source: Place, onStep: OnStep, signal: AbortSignal): Promise<void> {
+export async function copyFromServer(
+  log: MemoryLog,
+  from: bigint,
+  source: Place,
+  onStep: OnStep,
+  signal: AbortSignal,
+): Promise<void> {
   let copied = 0;
   const [found] = await client.listOffsets([{ ...source, at: "latest" }], { signal });
   const end = found?.highWatermark ?? 0n;

@@ -16,10 +16,19 @@ test("what is produced in the page is read by the command line", async () => {
   await page.getByLabel("A record for each line").check();
   await append(page, "one\ntwo\nthree");
   await holds(page, 4);
-  const read = (await comlog(server, ["consume", "out", "-o", "json"])).trim().split("\n").map((line) => JSON.parse(line));
-  assert.deepEqual(read.map(({ value }) => value), ['größe: 2 "apples"', "one", "two", "three"]);
+  const read = (await comlog(server, ["consume", "out", "-o", "json"]))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  assert.deepEqual(
+    read.map(({ value }) => value),
+    ['größe: 2 "apples"', "one", "two", "three"],
+  );
   assert.deepEqual(new Set(read.map(({ key }) => key)), new Set(["alice"]));
-  assert.deepEqual(read[0].headers, [{ name: "source", value: "page" }, { name: "empty", value: null }]);
+  assert.deepEqual(read[0].headers, [
+    { name: "source", value: "page" },
+    { name: "empty", value: null },
+  ]);
   assert.deepEqual(await records(page), read, "the page saves what the command prints");
 });
 
@@ -30,7 +39,13 @@ test("what the command line produces is seen in the page as it comes", async () 
   await comlog(server, ["produce", "in", "--no-progress", "--key-separator", ":"], "k:after\n");
   await holds(page, 2);
   const seen = await records(page);
-  assert.deepEqual(seen.map(({ key, value }) => [key, value]), [[null, "before"], ["k", "after"]]);
+  assert.deepEqual(
+    seen.map(({ key, value }) => [key, value]),
+    [
+      [null, "before"],
+      ["k", "after"],
+    ],
+  );
 });
 
 test("two pages see each other's records, in the same order", async () => {
@@ -43,7 +58,10 @@ test("two pages see each other's records, in the same order", async () => {
   await Promise.all([holds(first, 10), holds(second, 10)]);
   const [a, b] = [await records(first), await records(second)];
   assert.deepEqual(a, b);
-  assert.deepEqual(a.map(({ offset }) => offset), Array.from({ length: 10 }, (_, offset) => offset));
+  assert.deepEqual(
+    a.map(({ offset }) => offset),
+    Array.from({ length: 10 }, (_, offset) => offset),
+  );
 });
 
 test("a rate of records is kept up and acknowledged", async () => {
@@ -54,9 +72,16 @@ test("a rate of records is kept up and acknowledged", async () => {
   await page.locator(".produce .result", { hasText: /\d+ acknowledged, .*p99/ }).waitFor();
   await page.getByRole("button", { name: "Stop" }).click();
   await page.getByRole("button", { name: "Start" }).waitFor();
-  const read = (await comlog(server, ["consume", "rate"])).trim().split("\n").map((line) => JSON.parse(line).n);
+  const read = (await comlog(server, ["consume", "rate"]))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line).n);
   assert.ok(read.length > 0);
-  assert.deepEqual(read, Array.from(read, (_, n) => n), "each once, in order");
+  assert.deepEqual(
+    read,
+    Array.from(read, (_, n) => n),
+    "each once, in order",
+  );
 });
 
 test("partitions, offset and filter of the address decide what is read", async () => {
@@ -65,7 +90,10 @@ test("partitions, offset and filter of the address decide what is read", async (
   await comlog(server, ["produce", "many", "--no-progress", "--partition", "1"], lines(20, "one "));
   const page = await openPage(browser, topicUrl(server, "many", "&partition=1&offset=15"));
   await holds(page, 5);
-  assert.deepEqual((await records(page)).map(({ value }) => value), ["one 15", "one 16", "one 17", "one 18", "one 19"]);
+  assert.deepEqual(
+    (await records(page)).map(({ value }) => value),
+    ["one 15", "one 16", "one 17", "one 18", "one 19"],
+  );
   await page.getByLabel("Filter records").fill("/1[78]$/");
   await page.getByText("2 of 5 records").waitFor();
   await page.reload();
@@ -73,9 +101,32 @@ test("partitions, offset and filter of the address decide what is read", async (
   assert.match(page.url(), /partition=1&offset=15&filter=/);
 });
 
+test("the past of several partitions is shown by time", async () => {
+  await comlog(server, ["topic", "create", "woven", "--partitions", "3"]);
+  for (const [partition, value] of [
+    [2, "first"],
+    [0, "second"],
+    [1, "third"],
+    [0, "fourth"],
+    [2, "fifth"],
+  ] as const) {
+    await comlog(server, ["produce", "woven", "--no-progress", "--partition", String(partition)], `${value}\n`);
+  }
+  const page = await openPage(browser, topicUrl(server, "woven"));
+  await holds(page, 5);
+  assert.deepEqual(
+    (await records(page)).map(({ value }) => value),
+    ["first", "second", "third", "fourth", "fifth"],
+  );
+});
+
 test("a start in time is found", async () => {
-  for (const value of ["old", "older", "young"]) await comlog(server, ["produce", "timed", "--no-progress"], `${value}\n`);
-  const all = (await comlog(server, ["consume", "timed", "-o", "json"])).trim().split("\n").map((line) => JSON.parse(line));
+  for (const value of ["old", "older", "young"])
+    await comlog(server, ["produce", "timed", "--no-progress"], `${value}\n`);
+  const all = (await comlog(server, ["consume", "timed", "-o", "json"]))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
   assert.notEqual(all[1].timestamp_ms, all[2].timestamp_ms, "the command takes longer than a millisecond to start");
   const at = new Date(all[2].timestamp_ms).toISOString();
   const page = await openPage(browser, topicUrl(server, "timed", `&offset=@${at}`));
@@ -93,5 +144,8 @@ test("paused, the list stands still, and resumed it misses nothing", async () =>
   await holds(page, 10);
   await page.getByRole("button", { name: "Resume" }).click();
   await holds(page, 20);
-  assert.deepEqual((await records(page)).map(({ offset }) => offset), Array.from({ length: 20 }, (_, offset) => offset));
+  assert.deepEqual(
+    (await records(page)).map(({ offset }) => offset),
+    Array.from({ length: 20 }, (_, offset) => offset),
+  );
 });

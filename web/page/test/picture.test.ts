@@ -38,7 +38,10 @@ test("the page as a picture", async () => {
     await wait(1_000);
   }
   await mkdir(FOLDER, { recursive: true });
-  for (const [page, name] of [[pages[0], "light"], [pages[1], "dark"]] as const) {
+  for (const [page, name] of [
+    [pages[0], "light"],
+    [pages[1], "dark"],
+  ] as const) {
     await page.getByRole("grid").press("End");
     for (let up = 0; up < 4; up += 1) await page.keyboard.press("ArrowUp");
     await page.keyboard.press("Enter");

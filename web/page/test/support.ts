@@ -94,7 +94,10 @@ export async function records(page: Page): Promise<Line[]> {
   await page.getByRole("button", { name: "Save as NDJSON" }).click();
   const path = await (await saving).path();
   const text = await readFile(path, "utf8");
-  return text.split("\n").filter(Boolean).map((line) => JSON.parse(line) as Line);
+  return text
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Line);
 }
 
 /** Waits until a page holds this many records. */

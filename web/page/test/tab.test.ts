@@ -41,7 +41,10 @@ test("records of the server are copied into the tab, from an offset on", async (
   await page.getByText("1,000 records copied from source/0.").waitFor();
   await holds(page, 1000);
   const values = (await records(page)).map(({ value }) => value);
-  assert.deepEqual(values, Array.from({ length: 1000 }, (_, index) => `value ${4000 + index}`));
+  assert.deepEqual(
+    values,
+    Array.from({ length: 1000 }, (_, index) => `value ${4000 + index}`),
+  );
 });
 
 test("a segment saved from the tab is read by the command line and by the page", async () => {
@@ -105,7 +108,10 @@ async function transfer(page: Page, topic: string, button: string, from = 0): Pr
 
 async function consumed(topic: string): Promise<Line[]> {
   const text = await comlog(server, ["consume", topic, "-o", "json"]);
-  return text.trim().split("\n").map((line) => JSON.parse(line) as Line);
+  return text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Line);
 }
 
 function withoutTopic(all: Line[]): Omit<Line, "topic">[] {

@@ -38,7 +38,10 @@ test("the time zone is chosen and remembered", async () => {
   const page = await openPage(browser, topicUrl(server, "zones"));
   await holds(page, 1);
   const [line] = (await comlog(server, ["consume", "zones", "-o", "json"])).split("\n");
-  const there = new Date(JSON.parse(line as string).timestamp_ms + 9 * 3_600_000).toISOString().replace("T", " ").replace("Z", "");
+  const there = new Date(JSON.parse(line as string).timestamp_ms + 9 * 3_600_000)
+    .toISOString()
+    .replace("T", " ")
+    .replace("Z", "");
   await page.getByLabel("Time zone").selectOption("Asia/Tokyo");
   await page.locator(".line .time", { hasText: there }).waitFor();
   await page.reload();
@@ -54,7 +57,10 @@ test("the command that is copied reads what the page reads", async () => {
   await page.getByRole("status").getByText("Command copied").waitFor();
   const command = await page.evaluate(() => navigator.clipboard.readText());
   assert.equal(command, `comlog consume copied --partition 0 --server ${server.url} --from 3 --follow`);
-  const words = command.split(" ").slice(1).filter((word) => word !== "--follow");
+  const words = command
+    .split(" ")
+    .slice(1)
+    .filter((word) => word !== "--follow");
   assert.equal(await comlog(server, words), "3\n4\n");
 });
 
@@ -90,7 +96,9 @@ function unnamed(): string[] {
   return [...controls]
     .filter((control) => {
       const labels = (control as HTMLInputElement).labels;
-      return ![control.getAttribute("aria-label"), control.textContent, labels?.[0]?.textContent].some((name) => name?.trim());
+      return ![control.getAttribute("aria-label"), control.textContent, labels?.[0]?.textContent].some((name) =>
+        name?.trim(),
+      );
     })
     .map((control) => control.outerHTML);
 }

@@ -34,7 +34,10 @@ test("a tail of 300,000 records keeps 100,000, in bounded memory, and scrolls", 
   await grid.evaluate((element) => element.scrollTo(0, element.scrollHeight / 2));
   await page.locator(".line .offset", { hasText: /^250000$/ }).waitFor();
   const held = (await records(page)).map(({ offset }) => offset);
-  assert.deepEqual(held, Array.from({ length: ROWS_MAX }, (_, index) => 2 * ROWS_MAX + index));
+  assert.deepEqual(
+    held,
+    Array.from({ length: ROWS_MAX }, (_, index) => 2 * ROWS_MAX + index),
+  );
 });
 
 test("scrolled up, the list stands still while records come", async () => {
@@ -66,7 +69,10 @@ test("beside ten tabs that tail over plain HTTP a call is answered within a seco
   for (const tab of tabs) {
     await holds(tab, 40);
     const seen = (await records(tab)).map(({ partition, offset }) => `${partition}/${offset}`);
-    assert.deepEqual(seen.slice(20), Array.from({ length: 20 }, (_, offset) => `2/${offset}`));
+    assert.deepEqual(
+      seen.slice(20),
+      Array.from({ length: 20 }, (_, offset) => `2/${offset}`),
+    );
   }
   await context.close();
 });
@@ -87,7 +93,11 @@ async function callNow(): Promise<number> {
 async function heap(page: Page): Promise<number> {
   const session = await page.context().newCDPSession(page);
   await session.send("HeapProfiler.collectGarbage");
-  const { usedSize, embedderHeapUsedSize = 0, backingStorageSize = 0 } = (await session.send("Runtime.getHeapUsage")) as {
+  const {
+    usedSize,
+    embedderHeapUsedSize = 0,
+    backingStorageSize = 0,
+  } = (await session.send("Runtime.getHeapUsage")) as {
     usedSize: number;
     embedderHeapUsedSize?: number;
     backingStorageSize?: number;
@@ -99,4 +109,3 @@ async function heap(page: Page): Promise<number> {
 function mib(bytes: number): string {
   return `${(bytes / 1024 / 1024).toFixed(0)} MiB`;
 }
-

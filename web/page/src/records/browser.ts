@@ -44,11 +44,30 @@ export class RecordBrowser {
     this.#options = options;
     this.list = new RecordList(rows, { ...options, label: `Records of ${options.name}` });
     const filter = this.#filter(options.filter ?? "");
-    const bar = h("div", { class: "bar", role: "toolbar", "aria-label": "Records" }, ...(options.controls ?? []), filter);
+    const bar = h(
+      "div",
+      { class: "bar", role: "toolbar", "aria-label": "Records" },
+      ...(options.controls ?? []),
+      filter,
+    );
     const end = h("button", { type: "button", class: "plain", onclick: () => this.list.toEnd() }, "To the end");
     const save = h("button", { type: "button", class: "plain", onclick: () => this.#save() }, "Save as NDJSON");
-    const foot = h("div", { class: "foot" }, this.status, this.#shown, h("span", { class: "actions" }, this.#commandButton(), save, end));
-    this.element = h("section", { class: "browser", "aria-label": "Records" }, bar, this.notices, this.list.element, this.#empty, foot);
+    const foot = h(
+      "div",
+      { class: "foot" },
+      this.status,
+      this.#shown,
+      h("span", { class: "actions" }, this.#commandButton(), save, end),
+    );
+    this.element = h(
+      "section",
+      { class: "browser", "aria-label": "Records" },
+      bar,
+      this.notices,
+      this.list.element,
+      this.#empty,
+      foot,
+    );
     zone.watch(lifetime, () => this.list.refresh());
     this.refresh();
   }
@@ -92,7 +111,11 @@ export class RecordBrowser {
   #commandButton(): HTMLElement | undefined {
     const { command } = this.#options;
     if (!command) return undefined;
-    return h("button", { type: "button", class: "plain", onclick: () => void copy(command(), "Command") }, "Copy command");
+    return h(
+      "button",
+      { type: "button", class: "plain", onclick: () => void copy(command(), "Command") },
+      "Copy command",
+    );
   }
 
   /** Saves the rows the filter lets through, as `comlog consume -o json` prints them. */

@@ -12,7 +12,11 @@ const HEX_MAX = 16 * 1024;
 
 type Form = "text" | "json" | "hex";
 
-const FORMS: [Form, string][] = [["text", "Text"], ["json", "JSON"], ["hex", "Hex"]];
+const FORMS: [Form, string][] = [
+  ["text", "Text"],
+  ["json", "JSON"],
+  ["hex", "Hex"],
+];
 
 export class Detail {
   readonly element = h("div", { class: "detail" });
@@ -71,9 +75,15 @@ export class Detail {
     const most = form === "hex" ? HEX_MAX : TEXT_MAX;
     const shown = bytes.subarray(0, most);
     const content = form === "json" ? json : form === "hex" ? hexDump(shown) : (text ?? decode(shown));
-    const cut = bytes.length > most ? h("p", { class: "hint" }, `The first ${size(most)} of ${size(bytes.length)}.`) : undefined;
+    const cut =
+      bytes.length > most ? h("p", { class: "hint" }, `The first ${size(most)} of ${size(bytes.length)}.`) : undefined;
     const head = h("div", { class: "split" }, h("h3", {}, "Value"), this.#forms(form, json !== undefined));
-    return [head, h("pre", { class: "value", tabIndex: 0, "aria-label": "Value" }, content ?? ""), cut, this.#actions(bytes, content ?? "", row)];
+    return [
+      head,
+      h("pre", { class: "value", tabIndex: 0, "aria-label": "Value" }, content ?? ""),
+      cut,
+      this.#actions(bytes, content ?? "", row),
+    ];
   }
 
   #forms(chosen: Form, hasJson: boolean): HTMLElement {

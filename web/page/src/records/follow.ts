@@ -38,6 +38,7 @@ export class Follower {
   readonly rests = new Cell<readonly Rest[]>([]);
   #consumer: Consumer | undefined;
   #delays: number[] = [];
+  #past: Past | undefined;
   /** Records stamped before are not live: how long ago they were written says nothing. */
   #liveSince = Infinity;
 
@@ -86,6 +87,7 @@ export class Follower {
   async #open(signal: AbortSignal): Promise<void> {
     const starts = await this.#starts(signal);
     if (signal.aborted) return;
+    if (this.start.kind === "recent") this.#past = new Past(starts);
     this.#consumer = client.consumer({ start: "latest", outOfRange: "error", prefetchBytes: PREFETCH_BYTES });
     this.#consumer.assign(starts);
     // Those that are there already go on; partitions added later are read from their beginning.
@@ -99,12 +101,15 @@ export class Follower {
     try {
       const records = await consumer.poll({ maxRecords: TURN_MAX, signal });
       for (const record of records) this.#take(record);
+      this.#mergePast(consumer);
       this.onRows();
       await breathe();
     } catch (error) {
       if (!(error instanceof ComlogError) || error.partition === undefined) throw error;
       if (error.reason === "TOPIC_NOT_FOUND") throw error;
       const { partition } = error;
+      this.#past?.until.delete(partition);
+      this.#mergePast(consumer);
       const others = this.rests.value.filter((rest) => rest.partition !== partition);
       this.rests.value = [...others, { partition, error }];
     }
@@ -112,14 +117,27 @@ export class Follower {
 
   #take(record: ConsumerRecord): void {
     const row = toRow(record);
-    this.rows.push(row);
+    if (this.#past) this.#past.rows.push(row);
+    else this.rows.push(row);
     if (row.timestamp >= this.#liveSince && this.#delays.length < DELAYS_MAX) {
       this.#delays.push(Math.max(0, Date.now() - row.timestamp));
     }
   }
 
+  /** Once the past of every partition is there, shows all of it by time. */
+  #mergePast(consumer: Consumer): void {
+    const past = this.#past;
+    if (!past) return;
+    for (const [partition, end] of past.until) {
+      if ((consumer.position(this.topic, partition) ?? -1n) >= end) past.until.delete(partition);
+    }
+    if (past.until.size > 0) return;
+    this.#past = undefined;
+    for (const row of past.byTime()) this.rows.push(row);
+  }
+
   /** Where each partition starts; asks again while the server does not answer. */
-  async #starts(signal: AbortSignal): Promise<{ topic: string; partition: number; at: StartAt }[]> {
+  async #starts(signal: AbortSignal): Promise<Starting[]> {
     const { topic } = this;
     for (;;) {
       try {
@@ -130,7 +148,7 @@ export class Follower {
         return wanted.map((partition) => {
           const info = there.partitions.find((one) => one.partition === partition);
           const recent = info ? max(info.logStartOffset, info.highWatermark - share) : 0n;
-          return { topic, partition, at: startAt(this.start, recent) };
+          return { topic, partition, at: startAt(this.start, recent), end: info?.highWatermark ?? 0n };
         });
       } catch (error) {
         const passing = error instanceof ComlogError && error.retryable;
@@ -138,6 +156,38 @@ export class Follower {
         await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
       }
     }
+  }
+}
+
+/** Where a partition starts, and where it ended when that was decided. */
+interface Starting {
+  topic: string;
+  partition: number;
+  at: StartAt;
+  end: bigint;
+}
+
+/** The newest records that were there already, gathered from all partitions before they are shown. */
+class Past {
+  readonly rows: Row[] = [];
+  /** Up to where partitions are still to be read. */
+  readonly until: Map<number, bigint>;
+
+  constructor(starts: Starting[]) {
+    this.until = new Map(
+      starts.filter(({ at, end }) => typeof at === "bigint" && at < end).map(({ partition, end }) => [partition, end]),
+    );
+  }
+
+  /** By time, but never against the order of a partition, whatever its timestamps say. */
+  byTime(): Row[] {
+    const latest = new Map<number, number>();
+    const timed = this.rows.map((row) => {
+      const at = Math.max(row.timestamp, latest.get(row.partition) ?? row.timestamp);
+      latest.set(row.partition, at);
+      return { at, row };
+    });
+    return timed.sort((a, b) => a.at - b.at).map(({ row }) => row);
   }
 }
 

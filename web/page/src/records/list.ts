@@ -49,7 +49,9 @@ export class RecordList {
     this.#following = options.follow;
     this.#filtered = new Filtered(rows);
     this.#space = h("div", { class: "space", role: "rowgroup" });
-    const titles = CELLS.map((cell) => h("span", { class: cell, role: "columnheader", title: NAMES[cell] ?? "" }, TITLES[cell]));
+    const titles = CELLS.map((cell) =>
+      h("span", { class: cell, role: "columnheader", title: NAMES[cell] ?? "" }, TITLES[cell]),
+    );
     const head = h("div", { class: "head", role: "row", "aria-rowindex": 1 }, ...titles);
     this.#grid = h(
       "div",

@@ -64,7 +64,9 @@ export function partitionControl(count: number, chosen: number[], onChange: (cho
   const all = h("button", { type: "button", onclick: () => onChange([]) }, "All");
   const list = h("div", { class: "boxes" });
   fill(list, ...boxes);
-  menu.append(h("div", { class: "sheet", role: "group", "aria-labelledby": id }, list, h("div", { class: "buttons" }, all, use)));
+  menu.append(
+    h("div", { class: "sheet", role: "group", "aria-labelledby": id }, list, h("div", { class: "buttons" }, all, use)),
+  );
   menu.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     menu.open = false;

@@ -47,7 +47,10 @@ export class ProducePanel {
   constructor(target: Target, choices: ProduceOptions, lifetime: AbortSignal) {
     this.#target = target;
     this.#lifetime = lifetime;
-    this.#compression = choice(choices.compressions.map((name) => [name, name]), "none");
+    this.#compression = choice(
+      choices.compressions.map((name) => [name, name]),
+      "none",
+    );
     this.element = h("div", { class: "produce" }, this.#form(choices), this.#rate());
   }
 
@@ -74,7 +77,13 @@ export class ProducePanel {
     const form = h(
       "form",
       {},
-      h("div", { class: "fields" }, field("Key", key, "Empty: no key"), partition, field("Compression", this.#compression)),
+      h(
+        "div",
+        { class: "fields" },
+        field("Key", key, "Empty: no key"),
+        partition,
+        field("Compression", this.#compression),
+      ),
       field("Headers", headers, "One a line"),
       field("Value", value, "Ctrl+Enter appends"),
       h("div", { class: "buttons" }, h("label", {}, lines, " A record for each line"), send),
@@ -117,7 +126,13 @@ export class ProducePanel {
     const keys = h("input", { type: "number", min: "0", max: "1000000", value: "10", required: true });
     const start = h("button", { type: "submit" }, "Start");
     const told = h("p", { class: "result" });
-    const fields = h("div", { class: "fields" }, field("Records/s", perSecond), field("Value bytes", bytes), field("Keys", keys));
+    const fields = h(
+      "div",
+      { class: "fields" },
+      field("Records/s", perSecond),
+      field("Value bytes", bytes),
+      field("Keys", keys),
+    );
     const form = h("form", {}, h("h3", {}, "At a rate"), fields, h("div", { class: "buttons" }, told, start));
     let running: AbortController | undefined;
     this.#lifetime.addEventListener("abort", () => running?.abort(), { once: true });

@@ -37,27 +37,47 @@ class SegmentView {
       if (file) void this.#read(file);
       choose.value = "";
     });
-    const title = h("div", { class: "title" }, h("h1", {}, "Segment file"), this.#summary, h("div", { class: "actions" }, choose, button));
-    fill(this.#content, h("div", { class: "drop" },
-      h("p", {}, "Drop a .log file here: a segment of comlog, or of any log that keeps Kafka's record batches."),
-      h("p", { class: "hint" }, "It is read in this tab and sent nowhere. Damaged parts are named and skipped.")));
+    const title = h(
+      "div",
+      { class: "title" },
+      h("h1", {}, "Segment file"),
+      this.#summary,
+      h("div", { class: "actions" }, choose, button),
+    );
+    fill(
+      this.#content,
+      h(
+        "div",
+        { class: "drop" },
+        h("p", {}, "Drop a .log file here: a segment of comlog, or of any log that keeps Kafka's record batches."),
+        h("p", { class: "hint" }, "It is read in this tab and sent nowhere. Damaged parts are named and skipped."),
+      ),
+    );
     this.element = h("section", { class: "view topic segment" }, title, this.#content);
     this.#acceptDrops();
   }
 
   #acceptDrops(): void {
     const options = { signal: this.#lifetime };
-    document.addEventListener("dragover", (event) => {
-      event.preventDefault();
-      this.element.toggleAttribute("data-drop", true);
-    }, options);
+    document.addEventListener(
+      "dragover",
+      (event) => {
+        event.preventDefault();
+        this.element.toggleAttribute("data-drop", true);
+      },
+      options,
+    );
     document.addEventListener("dragleave", () => this.element.toggleAttribute("data-drop", false), options);
-    document.addEventListener("drop", (event) => {
-      event.preventDefault();
-      this.element.toggleAttribute("data-drop", false);
-      const file = event.dataTransfer?.files[0];
-      if (file) void this.#read(file);
-    }, options);
+    document.addEventListener(
+      "drop",
+      (event) => {
+        event.preventDefault();
+        this.element.toggleAttribute("data-drop", false);
+        const file = event.dataTransfer?.files[0];
+        if (file) void this.#read(file);
+      },
+      options,
+    );
   }
 
   async #read(file: File): Promise<void> {
@@ -106,18 +126,23 @@ class Contents {
 
   constructor(file: File, signal: AbortSignal) {
     this.#file = file;
-    this.#browser = new RecordBrowser(this.#rows, {
-      name: file.name.replace(/\.log$/, ""),
-      partitions: false,
-      follow: false,
-      onOpen: (row) => {
-        this.#detail.show(row, file.name);
-        this.#browser.list.mark(row);
-        this.#tabs.show("record");
+    this.#browser = new RecordBrowser(
+      this.#rows,
+      {
+        name: file.name.replace(/\.log$/, ""),
+        partitions: false,
+        follow: false,
+        onOpen: (row) => {
+          this.#detail.show(row, file.name);
+          this.#browser.list.mark(row);
+          this.#tabs.reveal("record");
+        },
       },
-    }, signal);
+      signal,
+    );
     const heads = ["Base offset", "Records", "Bytes", "Codec", "Newest"].map((head, index) =>
-      h("th", { scope: "col", class: index === 1 || index === 2 ? "number" : "" }, head));
+      h("th", { scope: "col", class: index === 1 || index === 2 ? "number" : "" }, head),
+    );
     const table = h("table", { class: "partitions" }, h("thead", {}, h("tr", {}, ...heads)), this.#batchRows);
     this.#tabs = new Tabs("Segment", [
       { id: "batches", label: "Batches", panel: h("div", {}, table) },
@@ -153,7 +178,8 @@ class Contents {
     this.#first ??= batch.baseOffset;
     this.#next = batch.nextOffset;
     this.#records += batch.recordCount;
-    if (batch.error) this.#notice(`Batch at offset ${batch.baseOffset}: its records cannot be read: ${batch.error.message}`);
+    if (batch.error)
+      this.#notice(`Batch at offset ${batch.baseOffset}: its records cannot be read: ${batch.error.message}`);
     for (const record of batch.records) {
       // The list keeps the first, as a file is read from its beginning.
       if (this.#rows.end >= ROWS_MAX || this.#rows.bytes >= ROW_BYTES_MAX) break;
@@ -162,13 +188,17 @@ class Contents {
     if (this.#batches > BATCHES_SHOWN) return;
     const cells = [count(batch.recordCount), count(batch.bytes)].map((text) => h("td", { class: "number" }, text));
     const newest = h("td", { class: "number" }, time(Number(batch.maxTimestamp)).slice(11));
-    this.#batchRows.append(h("tr", {}, h("th", { scope: "row" }, count(batch.baseOffset)), ...cells, h("td", {}, batch.compression), newest));
+    this.#batchRows.append(
+      h("tr", {}, h("th", { scope: "row" }, count(batch.baseOffset)), ...cells, h("td", {}, batch.compression), newest),
+    );
   }
 
   #takeDamage(damage: Damage): void {
     this.#damages += 1;
     const until = damage.nextOffset === undefined ? "" : ` up to ${count(damage.nextOffset)}`;
-    this.#notice(`Damaged: bytes ${count(damage.start)} to ${count(damage.end)}, offsets from ${count(damage.firstOffset)}${until}: ${damage.reason}`);
+    this.#notice(
+      `Damaged: bytes ${count(damage.start)} to ${count(damage.end)}, offsets from ${count(damage.firstOffset)}${until}: ${damage.reason}`,
+    );
   }
 
   #notice(text: string): void {

@@ -17,7 +17,9 @@ export class Settings {
   /** Draws the form anew when what is set has changed on the server, and not while it is edited. */
   show(there: TopicDescription): void {
     const { config, partitions } = there.topic;
-    const state = JSON.stringify({ config, partitions }, (_, value) => (typeof value === "bigint" ? String(value) : value));
+    const state = JSON.stringify({ config, partitions }, (_, value) =>
+      typeof value === "bigint" ? String(value) : value,
+    );
     if (state === this.#shown || this.element.contains(document.activeElement)) return;
     this.#shown = state;
     this.#draw(there);
@@ -26,7 +28,13 @@ export class Settings {
   #draw(there: TopicDescription): void {
     const { name, partitions } = there.topic;
     const config = new ConfigForm(there.topic.config, there.effective);
-    const number = h("input", { type: "number", min: String(partitions), max: "20000", value: String(partitions), required: true });
+    const number = h("input", {
+      type: "number",
+      min: String(partitions),
+      max: "20000",
+      value: String(partitions),
+      required: true,
+    });
     const result = h("p", { role: "status" });
     const save = h("button", { type: "submit", class: "primary" }, "Save");
     const submit = async (event: Event): Promise<void> => {
@@ -45,10 +53,22 @@ export class Settings {
       save.disabled = false;
     };
     const hint = "Can grow, never shrink; keys then map to other partitions.";
-    const form = h("form", { onsubmit: submit }, h("div", { class: "fields" }, field("Partitions", number, hint), ...config.elements));
+    const form = h(
+      "form",
+      { onsubmit: submit },
+      h("div", { class: "fields" }, field("Partitions", number, hint), ...config.elements),
+    );
     form.append(h("div", { class: "buttons" }, result, save));
-    const remove = h("button", { type: "button", class: "danger", onclick: () => void deleteTopic(there) }, "Delete topic…");
-    fill(this.element, form, h("div", { class: "buttons" }, h("small", { class: "id" }, `id ${there.topic.id}`), remove));
+    const remove = h(
+      "button",
+      { type: "button", class: "danger", onclick: () => void deleteTopic(there) },
+      "Delete topic…",
+    );
+    fill(
+      this.element,
+      form,
+      h("div", { class: "buttons" }, h("small", { class: "id" }, `id ${there.topic.id}`), remove),
+    );
   }
 }
 
@@ -59,7 +79,11 @@ async function deleteTopic(there: TopicDescription): Promise<void> {
   const deleted = await openDialog({
     title: `Delete ${name}?`,
     body: [
-      h("p", {}, `Its ${plural(there.partitions.length, "partition")} and all their records are deleted, for every reader. Nothing brings them back.`),
+      h(
+        "p",
+        {},
+        `Its ${plural(there.partitions.length, "partition")} and all their records are deleted, for every reader. Nothing brings them back.`,
+      ),
       field(`Type ${name} to confirm`, typed),
     ],
     action: "Delete",

@@ -28,7 +28,12 @@ export async function tabView(lifetime: AbortSignal): Promise<HTMLElement> {
     return new TabView(await localLog(), lifetime).element;
   } catch (error) {
     const text = `The log could not be loaded: ${explain(error)}`;
-    return h("section", { class: "view" }, h("h1", {}, "Log in this tab"), trouble(text, () => go({ view: "tab" })));
+    return h(
+      "section",
+      { class: "view" },
+      h("h1", {}, "Log in this tab"),
+      trouble(text, () => go({ view: "tab" })),
+    );
   }
 }
 
@@ -49,16 +54,20 @@ class TabView {
     this.#log = log;
     this.#lifetime = lifetime;
     this.#next = log.stats().startOffset;
-    this.#browser = new RecordBrowser(this.#rows, {
-      name: NAME,
-      partitions: false,
-      follow: true,
-      onOpen: (row) => {
-        this.#detail.show(row, NAME);
-        this.#browser.list.mark(row);
-        this.#tabs.show("record");
+    this.#browser = new RecordBrowser(
+      this.#rows,
+      {
+        name: NAME,
+        partitions: false,
+        follow: true,
+        onOpen: (row) => {
+          this.#detail.show(row, NAME);
+          this.#browser.list.mark(row);
+          this.#tabs.reveal("record");
+        },
       },
-    }, lifetime);
+      lifetime,
+    );
     const produce = new ProducePanel(new LocalTarget(log), { partitions: false, compressions: COMPRESSIONS }, lifetime);
     this.#tabs = new Tabs("Log in this tab", [
       { id: "append", label: "Append", panel: h("div", {}, produce.element) },
@@ -67,9 +76,25 @@ class TabView {
       { id: "segments", label: "Segments", panel: h("div", {}, this.#facts) },
     ]);
     const close = h("button", { type: "button", onclick: () => void this.#close() }, "Close the log…");
-    const title = h("div", { class: "title" }, h("h1", {}, "Log in this tab"), this.#summary, h("div", { class: "actions" }, close));
-    const about = h("p", { class: "hint" }, "The server's own engine, compiled to wasm, in this tab's memory. It needs no connection, and is gone when the tab is closed.");
-    this.element = h("section", { class: "view topic" }, title, about, h("div", { class: "columns" }, this.#browser.element, this.#tabs.element));
+    const title = h(
+      "div",
+      { class: "title" },
+      h("h1", {}, "Log in this tab"),
+      this.#summary,
+      h("div", { class: "actions" }, close),
+    );
+    const about = h(
+      "p",
+      { class: "hint" },
+      "The server's own engine, compiled to wasm, in this tab's memory. It needs no connection, and is gone when the tab is closed.",
+    );
+    this.element = h(
+      "section",
+      { class: "view topic" },
+      title,
+      about,
+      h("div", { class: "columns" }, this.#browser.element, this.#tabs.element),
+    );
     changes.watch(lifetime, () => void this.#read());
   }
 
@@ -96,19 +121,48 @@ class TabView {
     const records = stats.endOffset - stats.startOffset;
     const offsets = records > 0n ? ` · offsets ${count(stats.startOffset)} to ${count(stats.endOffset - 1n)}` : "";
     setText(this.#summary, `${plural(records, "record")}${offsets} · ${size(stats.bytes)} of ${size(BYTES_MAX)}`);
-    this.#browser.explainEmpty(this.#rows.end > this.#rows.first ? undefined : "The log is empty. Append to it, or copy records from the server.");
+    this.#browser.explainEmpty(
+      this.#rows.end > this.#rows.first
+        ? undefined
+        : "The log is empty. Append to it, or copy records from the server.",
+    );
     setText(this.#browser.status, "In memory");
     fill(this.#facts, this.#segments(stats));
   }
 
   #segments(stats: ReturnType<MemoryLog["stats"]>): HTMLElement {
     const rows = stats.segments.map((segment) => {
-      const save = h("button", { type: "button", class: "plain", onclick: () => this.#saveSegment(segment.baseOffset) }, "Save");
-      return h("tr", {}, h("th", { scope: "row" }, count(segment.baseOffset)), h("td", { class: "number" }, size(segment.bytes)), h("td", { class: "number" }, save));
+      const save = h(
+        "button",
+        { type: "button", class: "plain", onclick: () => this.#saveSegment(segment.baseOffset) },
+        "Save",
+      );
+      return h(
+        "tr",
+        {},
+        h("th", { scope: "row" }, count(segment.baseOffset)),
+        h("td", { class: "number" }, size(segment.bytes)),
+        h("td", { class: "number" }, save),
+      );
     });
-    const head = h("tr", {}, h("th", { scope: "col" }, "Base offset"), h("th", { scope: "col", class: "number" }, "Size"), h("th", { scope: "col" }));
-    const memory = h("p", { class: "hint" }, `wasm holds ${size(stats.memoryBytes)}. A saved segment can be read by comlog inspect, by any tool for Kafka's batches, and under Segment file here.`);
-    return h("div", { class: "settings" }, h("table", { class: "partitions" }, h("thead", {}, head), h("tbody", {}, ...rows)), memory);
+    const head = h(
+      "tr",
+      {},
+      h("th", { scope: "col" }, "Base offset"),
+      h("th", { scope: "col", class: "number" }, "Size"),
+      h("th", { scope: "col" }),
+    );
+    const memory = h(
+      "p",
+      { class: "hint" },
+      `wasm holds ${size(stats.memoryBytes)}. A saved segment can be read by comlog inspect, by any tool for Kafka's batches, and under Segment file here.`,
+    );
+    return h(
+      "div",
+      { class: "settings" },
+      h("table", { class: "partitions" }, h("thead", {}, head), h("tbody", {}, ...rows)),
+      memory,
+    );
   }
 
   #saveSegment(baseOffset: bigint): void {
@@ -125,11 +179,24 @@ class TabView {
     const place = (): Place => ({ topic: topic.value, partition: partition.valueAsNumber });
     const up = h("button", { type: "submit", class: "primary", value: "up" }, "To the server");
     const down = h("button", { type: "submit", value: "down" }, "From the server");
-    const form = h("form", {},
-      h("p", { class: "hint" }, "Keys, values, headers and timestamps are copied; the log they arrive in gives them its own offsets."),
-      field("Topic", topic), topics,
-      h("div", { class: "fields" }, field("Partition", partition), field("From offset", from, "Below the first: from the first")),
-      h("div", { class: "buttons" }, told, down, up));
+    const form = h(
+      "form",
+      {},
+      h(
+        "p",
+        { class: "hint" },
+        "Keys, values, headers and timestamps are copied; the log they arrive in gives them its own offsets.",
+      ),
+      field("Topic", topic),
+      topics,
+      h(
+        "div",
+        { class: "fields" },
+        field("Partition", partition),
+        field("From offset", from, "Below the first: from the first"),
+      ),
+      h("div", { class: "buttons" }, told, down, up),
+    );
     topic.addEventListener("focus", () => void suggest(topics));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -139,7 +206,13 @@ class TabView {
     return form;
   }
 
-  async #copy(toServer: boolean, place: Place, from: bigint, told: HTMLElement, buttons: HTMLButtonElement[]): Promise<void> {
+  async #copy(
+    toServer: boolean,
+    place: Place,
+    from: bigint,
+    told: HTMLElement,
+    buttons: HTMLButtonElement[],
+  ): Promise<void> {
     const copy = toServer ? copyToServer : copyFromServer;
     let copied = 0;
     const onStep: OnStep = (now) => {
@@ -150,7 +223,10 @@ class TabView {
     for (const button of buttons) button.disabled = true;
     try {
       await copy(this.#log, from, place, onStep, this.#lifetime);
-      setText(told, `${plural(copied, "record")} copied ${toServer ? "to" : "from"} ${place.topic}/${place.partition}.`);
+      setText(
+        told,
+        `${plural(copied, "record")} copied ${toServer ? "to" : "from"} ${place.topic}/${place.partition}.`,
+      );
     } catch (error) {
       if (!isAbort(error)) setText(told, `${plural(copied, "record")} copied, then: ${explain(error)}`);
     }
@@ -161,7 +237,9 @@ class TabView {
     const { startOffset, endOffset } = this.#log.stats();
     const closed = await openDialog({
       title: "Close the log?",
-      body: [h("p", {}, `Its ${plural(endOffset - startOffset, "record")} are in this tab's memory only, and are gone.`)],
+      body: [
+        h("p", {}, `Its ${plural(endOffset - startOffset, "record")} are in this tab's memory only, and are gone.`),
+      ],
       action: "Close",
       danger: true,
       run: async () => closeLocalLog(),

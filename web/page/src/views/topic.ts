@@ -3,7 +3,7 @@
 
 import { ComlogError, type TopicDescription } from "comlog";
 
-import { client, explain, isAbort, totals, wait } from "../api";
+import { client, explain, isAbort, reach, totals, wait } from "../api";
 import { Chart } from "../chart";
 import { openDialog } from "../dialog";
 import { fill, h, setText } from "../dom";
@@ -46,7 +46,10 @@ class TopicView {
   readonly #throughput = new Chart("Throughput", [{ label: "records/s", class: "a" }], rate);
   readonly #latency = new Chart(
     "Latency, p50",
-    [{ label: "append to ack", class: "a" }, { label: "append to arrival", class: "b" }],
+    [
+      { label: "append to ack", class: "a" },
+      { label: "append to arrival", class: "b" },
+    ],
     (value) => (value === 0 ? "–" : milliseconds(value)),
   );
   readonly #menu = h("span", { class: "menus" });
@@ -61,17 +64,25 @@ class TopicView {
     this.#partitions = new PartitionTable(route.topic);
     const choices = { partitions: true, compressions: COMPRESSIONS };
     this.#produce = new ProducePanel(new ServerTarget(route.topic, lifetime), choices, lifetime);
-    const controls = [startControl(route.start, (start) => go({ ...this.#route, start, record: undefined })), this.#menu, this.#pause];
-    this.#browser = new RecordBrowser(this.#follower.rows, {
-      name: route.topic,
-      partitions: true,
-      follow: true,
-      filter: route.filter,
-      controls,
-      onOpen: (row) => this.#open(row),
-      onFilter: (filter) => this.#note({ filter }),
-      command: () => consumeCommand(this.#route, location.origin),
-    }, lifetime);
+    const controls = [
+      startControl(route.start, (start) => go({ ...this.#route, start, record: undefined })),
+      this.#menu,
+      this.#pause,
+    ];
+    this.#browser = new RecordBrowser(
+      this.#follower.rows,
+      {
+        name: route.topic,
+        partitions: true,
+        follow: true,
+        filter: route.filter,
+        controls,
+        onOpen: (row) => this.#open(row),
+        onFilter: (filter) => this.#note({ filter }),
+        command: () => consumeCommand(this.#route, location.origin),
+      },
+      lifetime,
+    );
     this.#tabs = new Tabs("Topic", [
       { id: "produce", label: "Append", panel: h("div", {}, this.#produce.element) },
       { id: "record", label: "Record", panel: h("div", {}, this.#detail.element) },
@@ -80,7 +91,13 @@ class TopicView {
     ]);
     const title = h("div", { class: "title" }, h("h1", {}, route.topic), this.#summary);
     const charts = h("div", { class: "charts" }, this.#throughput.element, this.#latency.element);
-    this.element = h("section", { class: "view topic" }, title, charts, h("div", { class: "columns" }, this.#browser.element, this.#tabs.element));
+    this.element = h(
+      "section",
+      { class: "view topic" },
+      title,
+      charts,
+      h("div", { class: "columns" }, this.#browser.element, this.#tabs.element),
+    );
     this.#start();
   }
 
@@ -89,6 +106,7 @@ class TopicView {
     void this.#watch();
     void this.#openFromRoute();
     this.#follower.state.watch(this.#lifetime, (state) => this.#showState(state));
+    reach.watch(this.#lifetime, () => this.#showState(this.#follower.state.value));
     this.#follower.rests.watch(this.#lifetime, (rests) => this.#showRests(rests));
   }
 
@@ -117,7 +135,13 @@ class TopicView {
       retentionMs < 0n ? "" : `for ${duration(Number(retentionMs))}`,
       retentionBytes < 0n ? "" : `up to ${size(retentionBytes)}`,
     ].filter(Boolean);
-    const facts = [plural(there.partitions.length, "partition"), plural(sum.records, "record"), size(sum.bytes), durability ?? "", `kept ${kept.join(" and ") || "for ever"}`];
+    const facts = [
+      plural(there.partitions.length, "partition"),
+      plural(sum.records, "record"),
+      size(sum.bytes),
+      durability ?? "",
+      `kept ${kept.join(" and ") || "for ever"}`,
+    ];
     setText(this.#summary, facts.filter(Boolean).join(" · "));
     this.#partitions.show(there.partitions);
     this.#produce.setPartitions(there.partitions.length);
@@ -126,20 +150,38 @@ class TopicView {
     this.#latency.add(quantile(this.#produce.takeLatencies(), 0.5), quantile(this.#follower.takeDelays(), 0.5));
     if (there.partitions.length !== this.#known) this.#showMenu(there.partitions.length);
     if (this.#follower.state.value.kind === "live") {
-      this.#browser.explainEmpty(this.#follower.rows.end > 0 ? undefined : sum.records === 0n ? "The topic is empty. Append a record, or wait for one." : "Nothing from here on yet; waiting for records.");
+      this.#browser.explainEmpty(
+        this.#follower.rows.end > 0
+          ? undefined
+          : sum.records === 0n
+            ? "The topic is empty. Append a record, or wait for one."
+            : "Nothing from here on yet; waiting for records.",
+      );
     }
   }
 
   #showMenu(partitions: number): void {
     this.#known = partitions;
-    const menu = partitions > 1 ? partitionControl(partitions, this.#route.partitions, (chosen) => go({ ...this.#route, partitions: chosen, record: undefined })) : null;
+    const menu =
+      partitions > 1
+        ? partitionControl(partitions, this.#route.partitions, (chosen) =>
+            go({ ...this.#route, partitions: chosen, record: undefined }),
+          )
+        : null;
     fill(this.#menu, menu);
   }
 
   #showState(state: FollowState): void {
-    const texts = { loading: "Loading…", live: "Live", paused: "Paused", refused: "Stopped" };
-    this.#browser.status.dataset["state"] = state.kind;
-    setText(this.#browser.status, texts[state.kind]);
+    const texts = {
+      loading: "Loading…",
+      live: "Live",
+      paused: "Paused",
+      refused: "Stopped",
+      away: "Waiting for the server",
+    };
+    const shown = state.kind === "live" && reach.value.state === "down" ? "away" : state.kind;
+    this.#browser.status.dataset["state"] = shown;
+    setText(this.#browser.status, texts[shown]);
     this.#pause.textContent = state.kind === "paused" ? "Resume" : "Pause";
     this.#pause.disabled = state.kind === "loading" || state.kind === "refused";
     if (state.kind === "loading") this.#browser.explainEmpty("Loading records…");
@@ -150,14 +192,19 @@ class TopicView {
     const missing = error instanceof ComlogError && error.reason === "TOPIC_NOT_FOUND";
     this.#browser.explainEmpty(undefined);
     if (!missing) {
-      fill(this.#browser.notices, trouble(explain(error), () => go({ ...this.#route })));
+      fill(
+        this.#browser.notices,
+        trouble(explain(error), () => go({ ...this.#route })),
+      );
       return;
     }
     const { topic } = this.#route;
     const create = (): void => {
       const body = [h("p", {}, `Creates ${topic} with one partition and the server's configuration.`)];
       const run = async (): Promise<void> => void (await client.createTopic(topic));
-      void openDialog({ title: `Create ${topic}`, body, action: "Create", run }).then((done) => done && go({ ...this.#route }));
+      void openDialog({ title: `Create ${topic}`, body, action: "Create", run }).then(
+        (done) => done && go({ ...this.#route }),
+      );
     };
     const button = h("button", { type: "button", onclick: create }, "Create it…");
     fill(this.#browser.notices, h("p", { class: "trouble", role: "alert" }, `There is no topic ${topic}. `, button));
@@ -168,7 +215,11 @@ class TopicView {
     const notices = rests.map(({ partition, error }) => {
       const at = error.offset;
       const text = at === undefined ? "Go on from the first" : `Go on at ${at}`;
-      const button = h("button", { type: "button", onclick: () => this.#follower.goOn(partition, at ?? "earliest") }, text);
+      const button = h(
+        "button",
+        { type: "button", onclick: () => this.#follower.goOn(partition, at ?? "earliest") },
+        text,
+      );
       return h("p", { class: "trouble", role: "alert" }, `Partition ${partition}: ${explain(error)} `, button);
     });
     fill(this.#browser.notices, ...notices);
@@ -189,7 +240,7 @@ class TopicView {
     this.#note({ record: { partition: row.partition, offset: row.offset } });
     this.#detail.show(row, this.#route.topic);
     this.#browser.list.mark(row);
-    this.#tabs.show("record");
+    this.#tabs.reveal("record");
   }
 
   /** Opens the record the address names, which need not be in the list. */
@@ -205,7 +256,7 @@ class TopicView {
       if (isAbort(error)) return;
       fill(this.#detail.element, trouble(explain(error)));
     }
-    this.#tabs.show("record");
+    this.#tabs.reveal("record");
   }
 
   #note(change: Partial<TopicRoute>): void {

@@ -55,7 +55,13 @@ class Line {
   /** What the table is sorted by. */
   value(column: Column): string | number {
     const { records = 0n, bytes = 0n, troubled = 0 } = this.totals ?? {};
-    const values = { partitions: this.partitions, records: Number(records), bytes: Number(bytes), rate: this.meter.perSecond, state: troubled };
+    const values = {
+      partitions: this.partitions,
+      records: Number(records),
+      bytes: Number(bytes),
+      rate: this.meter.perSecond,
+      state: troubled,
+    };
     return column === "name" ? this.name : values[column];
   }
 }
@@ -78,11 +84,24 @@ class TopicsView {
 
   constructor(lifetime: AbortSignal) {
     const create = h("button", { type: "button", class: "primary", onclick: () => void createTopic() }, "New topic");
-    const head = h("div", { class: "title" }, h("h1", {}, "Topics"), this.#summary, h("div", { class: "actions" }, this.#find, create));
+    const head = h(
+      "div",
+      { class: "title" },
+      h("h1", {}, "Topics"),
+      this.#summary,
+      h("div", { class: "actions" }, this.#find, create),
+    );
     this.#table = h("table", { class: "topics" }, h("thead", {}, this.#head()), this.#body);
     this.#table.hidden = true;
     this.#find.addEventListener("input", () => this.#arrange());
-    this.element = h("section", { class: "view" }, head, this.#chart.element, h("div", { class: "scroll" }, this.#table), this.#state);
+    this.element = h(
+      "section",
+      { class: "view" },
+      head,
+      this.#chart.element,
+      h("div", { class: "scroll" }, this.#table),
+      this.#state,
+    );
     void this.#run(lifetime);
   }
 
@@ -102,7 +121,8 @@ class TopicsView {
       this.#sum(topics.length);
     } catch (error) {
       if (isAbort(error)) return;
-      if (this.#lines.size === 0) fill(this.#state, reach.value.state === "down" ? "Waiting for the server…" : trouble(explain(error)));
+      if (this.#lines.size === 0)
+        fill(this.#state, reach.value.state === "down" ? "Waiting for the server…" : trouble(explain(error)));
     }
   }
 
@@ -139,7 +159,9 @@ class TopicsView {
     lines.sort((a, b) => compare(a.value(column), b.value(column)) || compare(a.name, b.name));
     if (down) lines.reverse();
     const elements = lines.map((line) => line.element);
-    const same = elements.length === this.#body.children.length && elements.every((element, at) => this.#body.children[at] === element);
+    const same =
+      elements.length === this.#body.children.length &&
+      elements.every((element, at) => this.#body.children[at] === element);
     if (!same) fill(this.#body, ...elements);
     this.#explainNothing(lines.length);
   }
@@ -160,7 +182,10 @@ class TopicsView {
     const records = lines.reduce((sum, line) => sum + (line.totals?.records ?? 0n), 0n);
     const bytes = lines.reduce((sum, line) => sum + (line.totals?.bytes ?? 0n), 0n);
     const perSecond = lines.reduce((sum, line) => sum + line.meter.perSecond, 0);
-    setText(this.#summary, topics === 0 ? "" : `${plural(topics, "topic")}, ${plural(records, "record")}, ${size(bytes)}`);
+    setText(
+      this.#summary,
+      topics === 0 ? "" : `${plural(topics, "topic")}, ${plural(records, "record")}, ${size(bytes)}`,
+    );
     this.#chart.add(perSecond);
   }
 
