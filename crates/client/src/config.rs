@@ -9,6 +9,13 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use crate::{Error, Result, RetryPolicy};
 
+/// Most bytes of answers that wait unread on a connection for calls and uploads. Not adaptive: that
+/// begins with 64 KiB, and HTTP/2 gives a connection up when more small answers wait than half of
+/// the window allows for.
+const WINDOW_BYTES: u32 = 4 << 20;
+/// Most bytes of one HTTP/2 frame. Larger than the default 16 KiB, since frames cost more than bytes.
+const FRAME_BYTES_MAX: u32 = 64 << 10;
+
 /// Where the server is and how to talk to it.
 ///
 /// ```
@@ -198,17 +205,18 @@ impl ClientConfig {
         tls
     }
 
-    /// A connection for unary calls and uploads: windows adapt to the link.
+    /// A connection for unary calls and uploads.
     pub(crate) fn channel(&self) -> Result<Channel> {
-        Ok(self.endpoint()?.http2_adaptive_window(true).connect_lazy())
+        self.download_channel(WINDOW_BYTES)
     }
 
-    /// A connection of its own for one download: at most `window_bytes` wait unread.
+    /// A connection on which at most `window_bytes` wait unread.
     pub(crate) fn download_channel(&self, window_bytes: u32) -> Result<Channel> {
         let endpoint = self
             .endpoint()?
             .initial_stream_window_size(window_bytes)
-            .initial_connection_window_size(window_bytes);
+            .initial_connection_window_size(window_bytes)
+            .max_frame_size(FRAME_BYTES_MAX);
         Ok(endpoint.connect_lazy())
     }
 }

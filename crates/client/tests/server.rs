@@ -213,6 +213,36 @@ async fn restarts_under_load_lose_double_and_reorder_nothing() {
     }
 }
 
+/// Small messages that nobody reads pile up in the connection, and must come out all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_pauses_loses_and_doubles_nothing() {
+    let server = Server::start().await;
+    let producer =
+        Producer::new(&server.client(), ProducerConfig::new().batch_records_max(1)).unwrap();
+    let config = ConsumerConfig::new()
+        .offset_reset(OffsetReset::Earliest)
+        .prefetch_bytes(64 << 10);
+    let mut consumer = Consumer::new(&server.client(), config).unwrap();
+    consumer.subscribe(["t"]);
+    let mut expected = Vec::new();
+    for number in 0..3_000 {
+        let value = number.to_string();
+        drop(
+            producer
+                .send(ProducerRecord::new("t", &value))
+                .await
+                .unwrap(),
+        );
+        expected.push(value);
+        if number == 0 {
+            producer.flush().await.unwrap();
+            assert_eq!(take(&mut consumer, 1).await, ["0"]);
+        }
+    }
+    producer.close().await.unwrap();
+    assert!(take(&mut consumer, 2_999).await == expected[1..]);
+}
+
 #[tokio::test]
 async fn administration_does_what_it_says() {
     let server = Server::start().await;

@@ -113,6 +113,11 @@ pub struct HttpConfig {
     pub requests_max: usize,
     /// Most streams of one HTTP/2 connection at once (default 128).
     pub streams_per_connection_max: u32,
+    /// Most bytes of one HTTP/2 stream, and of all of a connection, that wait to be read
+    /// (default 2 MiB and 4 MiB; at least 64 KiB).
+    pub stream_window_bytes: u32,
+    /// See `stream_window_bytes`.
+    pub connection_window_bytes: u32,
     /// Most bytes of the headers of one request (default 16 KiB; at least 8 KiB).
     pub header_bytes_max: u32,
     /// A connection must have sent its first request (after a TLS handshake) before this, and an
@@ -137,6 +142,8 @@ impl Default for HttpConfig {
             connections_max: 4_096,
             requests_max: 32_768,
             streams_per_connection_max: 128,
+            stream_window_bytes: 2 << 20,
+            connection_window_bytes: 4 << 20,
             header_bytes_max: 16 << 10,
             handshake_timeout_ms: 10_000,
             idle_timeout_ms: 600_000,
@@ -280,10 +287,23 @@ impl ServerConfig {
     }
 }
 
+/// HTTP/2's own bounds of a window.
+const WINDOW_BYTES_MIN: u32 = 1 << 16;
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+
 impl HttpConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         if self.header_bytes_max < HEADER_BYTES_MIN {
             return refuse("http.header_bytes_max: must be at least 8KiB");
+        }
+        let windows = [
+            ("http.stream_window_bytes", self.stream_window_bytes),
+            ("http.connection_window_bytes", self.connection_window_bytes),
+        ];
+        for (key, bytes) in windows {
+            if !(WINDOW_BYTES_MIN..=WINDOW_BYTES_MAX).contains(&bytes) {
+                return Err(ConfigError(format!("{key}: must be 64KiB to 2GiB - 1")));
+            }
         }
         let is_origin = |origin: &&String| {
             let host = origin.split_once("://").map_or("", |(_, host)| host);
