@@ -113,8 +113,9 @@ export function listenToHistory(): void {
   });
 }
 
-function parsePartitions(text: string): number[] {
-  const parts = text.split(",").filter((part) => /^\d{1,9}$/.test(part));
+/** `0,2`, each once and in order; what is no number is left out. */
+export function parsePartitions(text: string): number[] {
+  const parts = text.split(/[\s,]+/).filter((part) => /^\d{1,9}$/.test(part));
   return [...new Set(parts.map(Number))].sort((a, b) => a - b);
 }
 

@@ -101,6 +101,34 @@ test("partitions, offset and filter of the address decide what is read", async (
   assert.match(page.url(), /partition=1&offset=15&filter=/);
 });
 
+test("partitions are chosen in the menu, by box or by number", async () => {
+  for (const [topic, partitions] of [
+    ["few", 3],
+    ["hundred", 100],
+  ] as const) {
+    await comlog(server, ["topic", "create", topic, "--partitions", String(partitions)]);
+    for (const partition of [0, 1, 2]) {
+      await comlog(server, ["produce", topic, "--no-progress", "--partition", String(partition)], `in ${partition}\n`);
+    }
+    const page = await openPage(browser, topicUrl(server, topic));
+    await holds(page, 3);
+    await page.getByText(`All ${partitions} partitions`).click();
+    if (topic === "few") {
+      await page.getByRole("checkbox", { name: "0" }).check();
+      await page.getByRole("checkbox", { name: "2" }).check();
+    } else {
+      await page.getByRole("textbox", { name: "Partitions" }).fill("2, 0, 4711");
+    }
+    await page.getByRole("button", { name: "Follow these" }).click();
+    await holds(page, 2);
+    assert.deepEqual(
+      (await records(page)).map(({ value }) => value),
+      ["in 0", "in 2"],
+    );
+    assert.match(page.url(), /partition=0,2/);
+  }
+});
+
 test("the past of several partitions is shown by time", async () => {
   await comlog(server, ["topic", "create", "woven", "--partitions", "3"]);
   for (const [partition, value] of [

@@ -60,7 +60,7 @@ export class RecordList {
         role: "grid",
         tabIndex: 0,
         "aria-label": options.label,
-        "aria-colcount": CELLS.length,
+        "aria-colcount": options.partitions ? CELLS.length : CELLS.length - 1,
         onscroll: () => this.#scrolled(),
         onkeydown: (event: KeyboardEvent) => this.#key(event),
         onclick: (event: MouseEvent) => this.#click(event),

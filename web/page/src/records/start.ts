@@ -1,9 +1,9 @@
 // The controls that say where reading starts and which partitions are read.
 
-import { choice } from "../dialog";
-import { fill, h, newId } from "../dom";
+import { choice, field } from "../dialog";
+import { h, newId } from "../dom";
 import { plural } from "../format";
-import { formatStart, parseStart, RECENT, type Start } from "../route";
+import { formatStart, parsePartitions, parseStart, RECENT, type Start } from "../route";
 
 const KINDS: [string, string][] = [
   ["recent", "Newest 500, then live"],
@@ -47,14 +47,14 @@ export function startControl(start: Start, onChange: (start: Start) => void): HT
   return h("form", { class: "start", onsubmit: submit }, kind, at, go);
 }
 
+/** Partitions up to which each has a box; of more their numbers are typed. */
+const BOXES_MAX = 64;
+
 /** A menu to choose partitions from; none chosen means all. */
 export function partitionControl(count: number, chosen: number[], onChange: (chosen: number[]) => void): HTMLElement {
-  const boxes = Array.from({ length: count }, (_, partition) => {
-    const box = h("input", { type: "checkbox", value: String(partition), checked: chosen.includes(partition) });
-    return h("label", {}, box, ` ${partition}`);
-  });
+  const { element, read } = count > BOXES_MAX ? typed(chosen) : boxes(count, chosen);
   const apply = (): void => {
-    const now = boxes.flatMap((label, partition) => (label.querySelector("input")?.checked ? [partition] : []));
+    const now = read().filter((partition) => partition < count);
     onChange(now.length === count ? [] : now);
   };
   const label = chosen.length === 0 ? `All ${plural(count, "partition")}` : `Partition ${chosen.join(", ")}`;
@@ -62,15 +62,33 @@ export function partitionControl(count: number, chosen: number[], onChange: (cho
   const menu = h("details", { class: "menu" }, h("summary", { id }, label));
   const use = h("button", { type: "button", class: "primary", onclick: apply }, "Follow these");
   const all = h("button", { type: "button", onclick: () => onChange([]) }, "All");
-  const list = h("div", { class: "boxes" });
-  fill(list, ...boxes);
-  menu.append(
-    h("div", { class: "sheet", role: "group", "aria-labelledby": id }, list, h("div", { class: "buttons" }, all, use)),
-  );
+  const buttons = h("div", { class: "buttons" }, all, use);
+  menu.append(h("div", { class: "sheet", role: "group", "aria-labelledby": id }, element, buttons));
   menu.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     menu.open = false;
     menu.querySelector("summary")?.focus();
   });
   return menu;
+}
+
+interface Choice {
+  element: HTMLElement;
+  read: () => number[];
+}
+
+function boxes(count: number, chosen: number[]): Choice {
+  const all = Array.from({ length: count }, (_, partition) =>
+    h("input", { type: "checkbox", value: String(partition), checked: chosen.includes(partition) }),
+  );
+  const labels = all.map((box) => h("label", {}, box, ` ${box.value}`));
+  return {
+    element: h("div", { class: "boxes" }, ...labels),
+    read: () => all.filter((box) => box.checked).map((box) => Number(box.value)),
+  };
+}
+
+function typed(chosen: number[]): Choice {
+  const input = h("input", { type: "text", value: chosen.join(", "), autocomplete: "off", spellcheck: false });
+  return { element: field("Partitions", input, "Their numbers: 0, 17, 230"), read: () => parsePartitions(input.value) };
 }
