@@ -24,8 +24,13 @@ export class Server {
   /** Starts one on a free port; `args` go to `comlog serve`. */
   static async start(...args: string[]): Promise<Server> {
     const folder = await mkdtemp(join(tmpdir(), 'comlog-web-'));
-    const { child, url } = await launch(folder, '127.0.0.1:0', args);
-    return new Server(folder, url, child, args);
+    try {
+      const { child, url } = await launch(folder, '127.0.0.1:0', args);
+      return new Server(folder, url, child, args);
+    } catch (error) {
+      await rm(folder, { recursive: true });
+      throw error;
+    }
   }
 
   /** SIGKILL: no goodbye. */
