@@ -7,6 +7,7 @@ import { gzipSync } from 'node:zlib';
 import * as api from 'comlog/node';
 
 import { serveFiles, type Files } from './log/files.js';
+import { serverSegment } from './log/server-segment.js';
 import { suite } from './log/suite.js';
 
 const PACKAGE = new URL('../../', import.meta.url);
@@ -16,7 +17,7 @@ const GZIP_BYTES_MAX = 200 * 1024;
 
 let files: Files;
 before(async () => {
-  files = await serveFiles();
+  files = await serveFiles(await serverSegment());
   await assert.rejects(api.MemoryLog.open(), { code: 'FAILED_PRECONDITION' });
   const missing = api.init(new URL('nothing', files.url));
   await assert.rejects(missing, { code: 'UNAVAILABLE' }, 'a failure of init can be tried again');

@@ -1,4 +1,4 @@
-/** A web server on the loopback: files of this package, and one that is uploaded. */
+/** A web server on the loopback: files of this package, one that is uploaded, and those of a segment. */
 import { readFile } from 'node:fs/promises';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -16,8 +16,12 @@ export interface Files {
   close(): void;
 }
 
-/** Starts one on a free port; it answers range requests. */
-export async function serveFiles(): Promise<Files> {
+/**
+ * Starts one on a free port; it answers range requests.
+ *
+ * @param made files by their paths
+ */
+export async function serveFiles(made: ReadonlyMap<string, Uint8Array> = new Map()): Promise<Files> {
   let uploaded: Uint8Array | undefined;
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url!, 'http://localhost');
@@ -30,6 +34,8 @@ export async function serveFiles(): Promise<Files> {
       send(response, Buffer.from('<!doctype html><title>comlog/log</title>'), '.html');
     } else if (pathname === '/upload' && uploaded) {
       sendRange(response, uploaded, request.headers.range);
+    } else if (made.has(pathname)) {
+      sendRange(response, made.get(pathname)!, request.headers.range);
     } else {
       const file = await readFile(new URL(`.${pathname}`, PACKAGE)).catch(() => undefined);
       if (file) send(response, file, extname(pathname));

@@ -277,6 +277,33 @@ export const suite: Record<string, (api: Api, files: string) => Promise<void>> =
     same(missing.code, 'NOT_FOUND');
   },
 
+  async 'a segment made by the server has the same records'({ Segment, httpSource }, files) {
+    const expected = (await (await fetch(`${files}/server/expected.json`)).json()) as [number, string][];
+    check(expected.length > 100, 'there are records');
+    const fetched = async (name: string) => new Uint8Array(await (await fetch(`${files}/server/${name}`)).arrayBuffer());
+    const index = await fetched('segment.index');
+    let blocks = 0;
+    const counted = async () => {
+      const { size, read } = await httpSource(`${files}/server/segment.log`);
+      return { size, read: (start: number, end: number) => ((blocks += end - start), read(start, end)) };
+    };
+    for (const source of [await fetched('segment.log'), await counted()]) {
+      using segment = await Segment.open(source, { index });
+      const records = await all(segment.records());
+      same(records.map(({ offset, value }) => [Number(offset), text(value)]), expected);
+      const items = await all(segment.scan());
+      check(items.every((item) => item.kind === 'batch' && !item.error), 'all are batches');
+    }
+    blocks = 0;
+    const [last] = expected.at(-1)!;
+    using segment = await Segment.open(await counted(), { index });
+    const tail = await all(segment.records({ from: BigInt(last) }));
+    same(tail.map(({ offset }) => Number(offset)), [last]);
+    check(blocks <= 512 << 10, `the index leads to the end, ${blocks} bytes were read`);
+    const other = await rejects(Segment.open(new Uint8Array(5), { index }));
+    same(other.code, 'INVALID_ARGUMENT', 'an index of another segment');
+  },
+
   async 'damage in a segment is told, and what is behind it is read'({ MemoryLog, Segment }) {
     using log = await MemoryLog.open();
     for (let n = 0; n < 30; n++) log.append([{ value: `${n}a` }, { value: `${n}b` }]);
