@@ -1,5 +1,6 @@
 //! A log in memory that keeps to a budget of bytes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +18,9 @@ use crate::now::{DateClock, at_once};
 /// Most bytes of encoded batches taken from the log for one read.
 const READ_BYTES_MAX: usize = 16 << 20;
 
+/// The smallest and the largest step in which memory grows ahead of the log.
+const GROWTH_BYTES: Range<u64> = 1 << 20..16 << 20;
+
 /// A log in memory. Over its budget the oldest segments go, whole; a batch that is larger than the
 /// budget is refused.
 #[wasm_bindgen]
@@ -26,6 +30,9 @@ pub struct MemoryLog {
     log: Log,
     reader: LogReader,
     bytes_max: u64,
+    /// Bytes by which the instance's memory was grown ahead, and those of them not yet appended.
+    grown: u64,
+    ahead: u64,
 }
 
 /// What is asked of an append, beside its records.
@@ -204,6 +211,8 @@ impl MemoryLog {
             log,
             reader,
             bytes_max,
+            grown: 0,
+            ahead: 0,
         })
     }
 
@@ -230,6 +239,7 @@ impl MemoryLog {
         self.check_expected(conditions)?;
         let bytes = batches.iter().map(|batch| batch.total_len() as u64).sum();
         self.make_room(bytes)?;
+        self.grow_ahead(bytes);
         let mut group: Vec<_> = batches.into_iter().map(AppendRequest::new).collect();
         group[0].expected_offset = conditions.expected_offset;
         group.iter_mut().for_each(|request| request.chain = Some(0));
@@ -271,6 +281,20 @@ impl MemoryLog {
             at_once(self.log.trim(oldest.end_offset))??;
         }
         Ok(())
+    }
+
+    /// Makes the instance's memory grow in large steps: each step costs about as much as a thousand
+    /// records, and the allocator alone would take one for each 64 KiB.
+    fn grow_ahead(&mut self, bytes: u64) {
+        if bytes > self.ahead && self.grown < self.bytes_max {
+            let step = (self.grown / 4).clamp(GROWTH_BYTES.start, GROWTH_BYTES.end);
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(
+                step as usize,
+            )));
+            self.grown += step;
+            self.ahead = step;
+        }
+        self.ahead = self.ahead.saturating_sub(bytes);
     }
 
     fn trim_to(&mut self, start: Offset) -> Result<Offset> {

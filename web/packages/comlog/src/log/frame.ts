@@ -12,10 +12,17 @@ const decoder = new TextDecoder();
 
 /** Where records are laid out, one call after the other. */
 let scratch = new DataView(new ArrayBuffer(64 << 10));
+/** The same bytes. */
+let scratchBytes = new Uint8Array(scratch.buffer);
+
+function useScratch(buffer: ArrayBuffer): void {
+  scratch = new DataView(buffer);
+  scratchBytes = new Uint8Array(buffer);
+}
 
 /** Lays records out for WebAssembly. What it returns holds until the next call. */
 export function pack(records: Iterable<RecordInput>): Uint8Array {
-  if (scratch.byteLength > KEPT_BYTES_MAX) scratch = new DataView(new ArrayBuffer(64 << 10));
+  if (scratch.byteLength > KEPT_BYTES_MAX) useScratch(new ArrayBuffer(64 << 10));
   let at = 0;
   for (const { key, value, headers, timestamp } of records) {
     room(at, 8);
@@ -31,15 +38,15 @@ export function pack(records: Iterable<RecordInput>): Uint8Array {
       at = putBytes(at, headers![index]!.value);
     }
   }
-  return new Uint8Array(scratch.buffer, 0, at);
+  return scratchBytes.subarray(0, at);
 }
 
 /** Makes room for so many bytes. */
 function room(at: number, bytes: number): void {
   if (at + bytes <= scratch.byteLength) return;
   const larger = new Uint8Array(Math.max(2 * scratch.byteLength, at + bytes));
-  larger.set(new Uint8Array(scratch.buffer, 0, at));
-  scratch = new DataView(larger.buffer);
+  larger.set(scratchBytes.subarray(0, at));
+  useScratch(larger.buffer);
 }
 
 /** The least number of 64 bits stands for the time of the append. */
@@ -64,11 +71,11 @@ function putBytes(at: number, value: BytesLike | null | undefined): number {
   if (typeof value === 'string') {
     // A unit of UTF-16 takes three bytes of UTF-8 at most.
     room(at, 4 + 3 * value.length);
-    length = encoder.encodeInto(value, new Uint8Array(scratch.buffer, start)).written;
+    length = encoder.encodeInto(value, scratchBytes.subarray(start)).written;
   } else {
     length = value.length;
     room(at, 4 + length);
-    new Uint8Array(scratch.buffer, start, length).set(value);
+    scratchBytes.set(value, start);
   }
   scratch.setInt32(at, length, true);
   return start + length;
