@@ -60,6 +60,13 @@ async fn main() -> Result<()> {
             report(&name, open(&dir, segments).await?);
         }
     }
+    for record_bytes in [100, 1024] {
+        let name = format!("disk-bytes-{record_bytes}");
+        if name.contains(&wanted) {
+            let ratio = disk_bytes(&dir, record_bytes).await?;
+            println!("{name:28} {ratio:12.3} bytes written per encoded byte");
+        }
+    }
     let _ = fs::remove_dir_all(&dir);
     Ok(())
 }
@@ -232,4 +239,29 @@ async fn open(dir: &Path, segments: i64) -> Result<Vec<f64>> {
         drop(log); // a crash
     }
     Ok(found)
+}
+
+/// What this process made the kernel write for each encoded byte, with a sync for each batch of
+/// 1,000 records and with what rolling and checkpoints add. A file system's own journal is not in
+/// it: look at the device's counters for that.
+async fn disk_bytes(dir: &Path, record_bytes: usize) -> Result<f64> {
+    let mut log = open_log(fresh(dir)?).await?;
+    log.set_config(LogConfig::default()).await?;
+    let (mut encoded, before) = (0, written_bytes()?);
+    while encoded < 2 * log.config().segment_bytes_max {
+        let batch = batch(record_bytes, 1_000)?;
+        encoded += batch.total_len() as u64;
+        append_one(&mut log, batch).await?;
+    }
+    log.close().await?;
+    Ok((written_bytes()? - before) as f64 / encoded as f64)
+}
+
+/// Bytes that this process has caused to be written to a disk.
+fn written_bytes() -> Result<u64> {
+    let counters = fs::read_to_string("/proc/self/io")?;
+    let line = counters
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "));
+    Ok(line.ok_or("no write_bytes in /proc/self/io")?.parse()?)
 }
