@@ -13,7 +13,6 @@ use comlog_record::{
 use comlog_storage::StorageError;
 
 use crate::producer_state::{Sequenced, Undo};
-use crate::segment::write_lock;
 use crate::{AppendError, AppendRequest, Appended, Durability, Log, Validation};
 
 /// Bodies below this are copied into the group's buffer: they would pin a receive buffer many
@@ -256,14 +255,8 @@ impl Log {
 
     fn note_written(&mut self) {
         let first = self.state.point.position;
-        {
-            let mut indexes = write_lock(&self.active.indexes);
-            let mut position = first;
-            for header in &self.staged.headers {
-                indexes.note(header, position, self.config.index_interval_bytes);
-                position += header.total_len() as u64;
-            }
-        }
+        let interval = self.config.index_interval_bytes;
+        self.active.note(&self.staged.headers, first, interval);
         if first == 0 {
             self.state.active_since = Some(self.clock.now());
         }

@@ -3,6 +3,7 @@
 //! The same steps serve the read that must not wait and the one that may: bytes that are not at
 //! hand end the attempt with [`Attempt::Wants`], and the caller begins again once it has them.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -48,6 +49,9 @@ pub(crate) struct Source<'a> {
 struct Window {
     range: Range<u64>,
     chunks: Vec<Bytes>,
+    /// The chunk that the last header was found in, and its position: headers are read in order,
+    /// and small batches make many chunks.
+    cursor: Cell<(usize, u64)>,
 }
 
 impl<'a> Source<'a> {
@@ -70,7 +74,11 @@ impl<'a> Source<'a> {
             None => self.reader.try_read(range.clone()).map_err(stop)?,
         };
         match chunks {
-            Some(chunks) => Ok(Window { range, chunks }),
+            Some(chunks) => Ok(Window {
+                cursor: Cell::new((0, range.start)),
+                range,
+                chunks,
+            }),
             None => Err(Stop::Wants(range)),
         }
     }
@@ -98,6 +106,7 @@ pub(crate) fn attempt(
         source,
         from,
         max_bytes: max_bytes.min(READ_BYTES_MAX) as u64,
+        looked_at: Cell::new(None),
     };
     match fetch.run() {
         Ok(Some(fetched)) => Ok(Attempt::Found(fetched)),
@@ -114,6 +123,9 @@ struct Fetch<'a> {
     source: &'a Source<'a>,
     from: Offset,
     max_bytes: u64,
+    /// The header decoded last, and its position: it is checked as the one that follows, and then
+    /// is the next.
+    looked_at: Cell<Option<(u64, BatchHeader)>>,
 }
 
 impl Fetch<'_> {
@@ -147,9 +159,7 @@ impl Fetch<'_> {
 
     /// A batch at or before the one looked for, and a position that the latter ends at or before.
     fn bracket(&self) -> (IndexEntry, u64) {
-        let (below, above) = read_lock(&self.resident.indexes)
-            .offsets
-            .around_offset(self.from);
+        let (below, above) = self.resident.around_offset(self.from);
         let limit = self.place.limit.position;
         let near = above.map_or(limit, |above| above.position.min(limit));
         let head = IndexEntry {
@@ -245,6 +255,11 @@ impl Fetch<'_> {
     }
 
     fn plain_header(&self, window: &Window, position: u64) -> Result<BatchHeader, Stop> {
+        if let Some((at, header)) = self.looked_at.get()
+            && at == position
+        {
+            return Ok(header);
+        }
         let end = position + BATCH_HEADER_LEN as u64;
         if end > self.place.limit.position {
             return Err(contradiction("segment ends inside a batch header"));
@@ -254,7 +269,9 @@ impl Fetch<'_> {
         } else {
             self.source.window(position..end)?.header(position)
         };
-        header.map_err(|error| Stop::Contradiction(error.to_string()))
+        let header = header.map_err(|error| Stop::Contradiction(error.to_string()))?;
+        self.looked_at.set(Some((position, header)));
+        Ok(header)
     }
 }
 
@@ -272,27 +289,23 @@ fn behind(at: IndexEntry, header: &BatchHeader) -> IndexEntry {
 impl Window {
     /// The header at `position`, which the window holds whole.
     fn header(&self, position: u64) -> Result<BatchHeader, comlog_record::DecodeError> {
-        let mut skip = (position - self.range.start) as usize;
-        let mut fixed = [0; BATCH_HEADER_LEN];
-        let mut filled = 0;
-        for chunk in &self.chunks {
-            if skip >= chunk.len() {
-                skip -= chunk.len();
-                continue;
-            }
-            let rest = &chunk[skip..];
-            if filled == 0 && rest.len() >= BATCH_HEADER_LEN {
-                return BatchHeader::decode(rest);
-            }
-            skip = 0;
-            let count = rest.len().min(BATCH_HEADER_LEN - filled);
-            fixed[filled..filled + count].copy_from_slice(&rest[..count]);
-            filled += count;
-            if filled == BATCH_HEADER_LEN {
-                break;
-            }
+        let (mut index, mut start) = self.cursor.get();
+        if position < start {
+            (index, start) = (0, self.range.start);
         }
-        BatchHeader::decode(&fixed[..filled])
+        while let Some(chunk) = self.chunks.get(index)
+            && position >= start + chunk.len() as u64
+        {
+            start += chunk.len() as u64;
+            index += 1;
+        }
+        self.cursor.set((index, start));
+        let chunks = self.chunks.get(index..).unwrap_or_default();
+        let skip = (position - start) as usize;
+        match chunks.first().and_then(|chunk| chunk.get(skip..)) {
+            Some(whole) if whole.len() >= BATCH_HEADER_LEN => BatchHeader::decode(whole),
+            _ => BatchHeader::decode(&gather(chunks, skip)),
+        }
     }
 
     /// The chunks of `range`, which the window holds whole, without copying.
@@ -310,4 +323,10 @@ impl Window {
         });
         chunks
     }
+}
+
+/// The bytes of a header, or fewer, that begin `skip` bytes into `chunks`.
+fn gather(chunks: &[Bytes], skip: usize) -> Vec<u8> {
+    let bytes = chunks.iter().flatten().skip(skip);
+    bytes.take(BATCH_HEADER_LEN).copied().collect()
 }

@@ -1,5 +1,7 @@
 //! Sparse offset -> position: where to start looking for a batch.
 
+use std::collections::VecDeque;
+
 use comlog_record::Offset;
 
 use crate::codec::{Decoder, Encoder, Unusable};
@@ -98,6 +100,35 @@ impl OffsetIndex {
     }
 }
 
+/// Batches of an active segment whose places are all remembered.
+const RECENT_MAX: usize = 128;
+
+/// Every one of the newest batches of a segment, ascending, without gaps up to its end.
+#[derive(Debug, Default)]
+pub(crate) struct RecentBatches {
+    entries: VecDeque<IndexEntry>,
+}
+
+impl RecentBatches {
+    /// Notes the batch behind the one noted last.
+    pub(crate) fn note(&mut self, offset: Offset, position: u64) {
+        if self.entries.len() == RECENT_MAX {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(IndexEntry { offset, position });
+    }
+
+    /// The last batch at or below `offset`, and the first above it; `None` when the former is no
+    /// longer known.
+    pub(crate) fn around_offset(&self, offset: Offset) -> Option<(IndexEntry, Option<IndexEntry>)> {
+        // Before the search: a reader that catches up asks for older ones.
+        self.entries.front().filter(|at| at.offset <= offset)?;
+        let above = self.entries.partition_point(|at| at.offset <= offset);
+        let below = *self.entries.get(above.checked_sub(1)?)?;
+        Some((below, self.entries.get(above).copied()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -130,6 +161,29 @@ mod tests {
         assert_eq!(found(29), (Some(400), Some(900)));
         assert_eq!(found(99), (Some(900), None));
         assert_eq!(index.at_position(899).map(|e| e.offset), Some(Offset(20)));
+    }
+
+    #[test]
+    fn the_newest_batches_are_all_known() {
+        let mut recent = RecentBatches::default();
+        assert!(recent.around_offset(Offset(0)).is_none());
+        let batches = 3 * RECENT_MAX as i64;
+        for batch in 0..batches {
+            recent.note(Offset(batch * 10), batch as u64 * 100);
+        }
+        let oldest = batches - RECENT_MAX as i64;
+        assert!(recent.around_offset(Offset(oldest * 10 - 1)).is_none());
+        for batch in oldest..batches {
+            for offset in [batch * 10, batch * 10 + 9] {
+                let (below, above) = recent.around_offset(Offset(offset)).unwrap();
+                assert_eq!(
+                    (below.offset.0, below.position),
+                    (batch * 10, batch as u64 * 100)
+                );
+                let next = (batch + 1 < batches).then_some((batch + 1) * 10);
+                assert_eq!(above.map(|above| above.offset.0), next);
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use comlog_record::{BatchHeader, Offset, Timestamp};
 use comlog_storage::{SegmentReader, Storage, StorageError};
 
 use crate::codec::{Decoder, Encoder, Kind, Unusable};
-use crate::offset_index::OffsetIndex;
+use crate::offset_index::{IndexEntry, OffsetIndex, RecentBatches};
 use crate::time_index::TimeIndex;
 use crate::{InspectedSegment, SegmentInfo};
 
@@ -206,6 +206,9 @@ pub(crate) struct Resident {
     pub(crate) reader: Arc<dyn SegmentReader>,
     /// Grows while the segment is active.
     pub(crate) indexes: RwLock<Indexes>,
+    /// Every one of the newest batches, while the segment is active: a reader that follows the tail
+    /// finds its place here at once, however small the batches are.
+    recent: RwLock<RecentBatches>,
 }
 
 impl Resident {
@@ -213,7 +216,28 @@ impl Resident {
         Arc::new(Resident {
             reader,
             indexes: RwLock::new(indexes),
+            recent: RwLock::default(),
         })
+    }
+
+    /// Notes batches that were appended back to back, the first at `position`.
+    pub(crate) fn note(&self, headers: &[BatchHeader], mut position: u64, interval: u32) {
+        let mut indexes = write_lock(&self.indexes);
+        let mut recent = write_lock(&self.recent);
+        for header in headers {
+            indexes.note(header, position, interval);
+            recent.note(header.base_offset, position);
+            position += header.total_len() as u64;
+        }
+    }
+
+    /// A batch at or below `offset`, the nearest that is known, and one above it.
+    pub(crate) fn around_offset(&self, offset: Offset) -> (Option<IndexEntry>, Option<IndexEntry>) {
+        let recent = read_lock(&self.recent).around_offset(offset);
+        match recent {
+            Some((below, above)) => (Some(below), above),
+            None => read_lock(&self.indexes).offsets.around_offset(offset),
+        }
     }
 }
 
