@@ -1,7 +1,7 @@
 // Keys and values for people: as text, as JSON, as hex.
 
-const utf8 = new TextDecoder("utf-8", { fatal: true });
-const lenient = new TextDecoder("utf-8");
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** UTF-8 as it is, anything wrong in it replaced. */
 export function decode(bytes: Uint8Array): string {
@@ -19,12 +19,18 @@ export function asText(bytes: Uint8Array): string | undefined {
 
 /** What fits in a cell of one line: control characters become pictures, what is no text hex. */
 export function preview(bytes: Uint8Array, most: number): string {
-  const head = bytes.subarray(0, most);
-  const text = lenient.decode(head);
-  // The last character may be cut in the middle; a replacement before it means that this is no text.
-  const broken = text.indexOf("\u{fffd}");
-  if (broken >= 0 && broken < text.length - 3) return hexPairs(head.subarray(0, most / 3));
+  const text = bytes.length > most ? cutText(bytes.subarray(0, most)) : asText(bytes);
+  if (text === undefined) return hexPairs(bytes.subarray(0, most / 3));
   return text.replace(CONTROL, (char) => String.fromCharCode(0x2400 + char.charCodeAt(0)));
+}
+
+/** The text of bytes whose last character may be cut in the middle, and is then left out. */
+function cutText(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes, { stream: true });
+  } catch {
+    return undefined;
+  }
 }
 
 // The C0 controls, which Unicode has pictures for at U+2400.

@@ -7,6 +7,20 @@ import { comlog, holds, lines, openPage, startBrowser, startServer, topicUrl } f
 const server = await startServer();
 const browser = await startBrowser();
 
+test("a server without records says how to begin", async () => {
+  const page = await openPage(browser, server.url);
+  await page.getByText("No records yet.").waitFor();
+  await page.getByLabel("Find a topic").fill("nothing like it");
+  await page.getByText("No topic has such a name.").waitFor();
+  await comlog(server, ["produce", "begun", "--no-progress"], lines(3));
+  await page.getByLabel("Find a topic").fill("begu");
+  const row = page.getByRole("row", { name: /^begun 1 3 / });
+  await row.waitFor();
+  assert.ok(await page.getByText("No records yet.").isHidden());
+  await row.getByRole("link").click();
+  await holds(page, 3);
+});
+
 test("a topic that is not there is offered to be created", async () => {
   const page = await openPage(browser, topicUrl(server, "absent"));
   await page.getByText("There is no topic absent.").waitFor();

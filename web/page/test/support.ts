@@ -60,7 +60,7 @@ export async function openTab(page: Page, url: string): Promise<Page> {
 }
 
 /** Runs `comlog`, and gives what it wrote; fails when it does. */
-export async function comlog(server: Server, args: string[], input = ""): Promise<string> {
+export async function comlog(server: Server, args: string[], input: string | Uint8Array = ""): Promise<string> {
   const binary = process.env["COMLOG_BIN"];
   if (binary === undefined) throw new Error("COMLOG_BIN names no comlog to test with");
   const env = { ...process.env, COMLOG_SERVER: server.url };

@@ -1,5 +1,6 @@
 /** Keys, names, colours, zones: what it is like to use. */
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { append, comlog, holds, lines, openPage, startBrowser, startServer, topicUrl } from "./support.js";
@@ -31,6 +32,24 @@ test("a link opens the record it names", async () => {
   await comlog(server, ["produce", "linked", "--no-progress"], lines(900, "value "));
   const page = await openPage(browser, topicUrl(server, "linked", "&record=0/7"));
   await page.locator("pre.value", { hasText: /^value 7$/ }).waitFor();
+});
+
+test("a large value is shown in part and saved whole, a binary one is shown as hex", async () => {
+  const large = Buffer.alloc(1_000_000, "0123456789");
+  const binary = Buffer.from([0xff, 0x00, 0x80]);
+  const frames = [large, binary].flatMap((value) => {
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(value.length);
+    return [length, value];
+  });
+  await comlog(server, ["produce", "sizes", "--no-progress", "--framing", "length"], Buffer.concat(frames));
+  const page = await openPage(browser, topicUrl(server, "sizes", "&record=0/0"));
+  await page.getByText("The first 128.0 KiB of 976.6 KiB.").waitFor();
+  const saving = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Save", exact: true }).and(page.locator(".detail button")).click();
+  assert.deepEqual(await readFile(await (await saving).path()), large);
+  await page.locator(".line", { hasText: "ff 00 80" }).click();
+  await page.locator("pre.value", { hasText: /^00000000 {2}ff 00 80 +\.\.\.$/ }).waitFor();
 });
 
 test("the time zone is chosen and remembered", async () => {

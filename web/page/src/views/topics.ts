@@ -166,14 +166,15 @@ class TopicsView {
     this.#explainNothing(lines.length);
   }
 
+  /** A server has a topic of its own from the start: what counts is whether there is a record. */
   #explainNothing(shown: number): void {
-    this.#state.hidden = shown > 0;
-    if (shown > 0) return;
-    if (this.#lines.size > 0) {
+    const isEmpty = [...this.#lines.values()].every((line) => line.totals?.records === 0n);
+    this.#state.hidden = shown > 0 && !isEmpty;
+    if (shown === 0 && this.#lines.size > 0) {
       setText(this.#state, "No topic has such a name.");
-    } else if (!this.#state.querySelector("pre")) {
+    } else if (isEmpty && !this.#state.querySelector("pre")) {
       const example = h("pre", {}, "echo hello | comlog produce greetings");
-      fill(this.#state, h("p", {}, "No topics yet. Create one here, or let the first append make it:"), example);
+      fill(this.#state, h("p", {}, "No records yet. Create a topic, or let the first append make it:"), example);
     }
   }
 
