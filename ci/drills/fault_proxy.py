@@ -22,11 +22,17 @@ STATUS = "status"  # answered by the proxy: with 503 SlowDown, or whatever `stat
 HANG = "hang"  # never answered, until the fault is taken away
 RESET_BEFORE = "reset-before"  # the connection is reset, the store never hears of it
 LOST_ANSWER = "lost-answer"  # the store does it, and the connection is reset instead of an answer
+FALSE_503 = "false-503"  # the store does it, and the answer is 503 all the same
 CUT = "cut"  # half of the body, then the end of the connection
 RESET_BODY = "reset-body"  # half of the body, then a reset
 SHORT = "short"  # half of the body, with a content-length that fits it
 WRONG = "wrong"  # one byte in the middle of the body is another
 SLOW = "slow"  # `bytes_per_second` each way
+
+BEFORE = "before"  # the store has heard nothing of a request
+HALF = "half"  # half of its body has been sent by the client
+DONE = "done"  # the store has done it, the client does not know
+ANSWERED = "answered"  # the client knows
 
 
 @dataclasses.dataclass
@@ -53,6 +59,8 @@ class FaultProxy:
         self.lock = threading.Lock()
         self.faults = []
         self.seen = []
+        # Called with (stage, method, path) at the stages BEFORE, HALF, DONE and ANSWERED.
+        self.watch = None
         self.connections = set()
         self.port = 0
         self.server = None
@@ -145,7 +153,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         kind = fault.kind if fault else None
         if kind == RESET_BEFORE:
             return self.reset()
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.stage(BEFORE)
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length // 2)
+        self.stage(HALF)
+        body += self.rfile.read(length - len(body))
+        if len(body) < length:  # a client that died while it sent
+            return self.reset()
         if kind == HANG:
             while self.proxy.active(fault):
                 time.sleep(0.02)
@@ -155,11 +169,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if kind == SLOW:
             time.sleep(len(body) / fault.bytes_per_second)
         answer, content = self.ask(body)
+        self.stage(DONE)
         if kind == LOST_ANSWER:
             return self.reset()
+        if kind == FALSE_503:
+            return self.refuse(503)
         self.answer(answer, content, fault)
+        self.stage(ANSWERED)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = forward
+
+    def stage(self, stage):
+        """Tells whoever watches."""
+        watch = self.proxy.watch
+        if watch:
+            watch(stage, self.command, self.path)
 
     def ask(self, body):
         """Asks the store; one that is down looks so to the client as well."""

@@ -95,6 +95,7 @@ class Checks(harness.Checks):
         wrong = body[:half] + bytes([body[half] ^ 0x55]) + body[half + 1 :]
         expected = {
             fault_proxy.STATUS: "503",
+            fault_proxy.FALSE_503: "503",
             fault_proxy.RESET_BEFORE: "closed",
             fault_proxy.LOST_ANSWER: "closed",
             fault_proxy.CUT: "cut short",
