@@ -164,3 +164,76 @@ impl SegmentReader for RangedReader {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEN: u64 = 50 * BLOCK_BYTES + 777;
+
+    fn byte(position: u64) -> u8 {
+        (position ^ (position >> 9)) as u8
+    }
+
+    fn bytes(range: Range<u64>) -> Vec<u8> {
+        range.map(byte).collect()
+    }
+
+    /// Reads `range`, handing in what is wanted; how often that was.
+    fn read(reader: &RangedReader, range: Range<u64>) -> (Vec<u8>, usize) {
+        let mut reading = pin!(reader.read(range));
+        for fetches in 0..100 {
+            if let Poll::Ready(read) = reading
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+            {
+                return (read.unwrap().concat(), fetches);
+            }
+            let wanted = reader.wanted().unwrap();
+            assert!(wanted.start < wanted.end && wanted.end <= LEN);
+            assert!(!reader.hand_in(&bytes(wanted.start..wanted.end - 1)));
+            assert!(reader.hand_in(&bytes(wanted)));
+        }
+        panic!("a read never ends");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_ranges_are_read_and_the_cache_keeps_its_bound(
+            ranges in prop::collection::vec((0..=LEN, 0..3 * BLOCK_BYTES), 1..40)
+        ) {
+            let reader = RangedReader::new(LEN);
+            for (start, len) in ranges {
+                let range = start..(start + len).min(LEN);
+                let (found, _) = read(&reader, range.clone());
+                prop_assert!(found == bytes(range.clone()));
+                prop_assert!(reader.lock().bytes <= CACHE_BYTES_MAX + 4 * BLOCK_BYTES as usize);
+                prop_assert_eq!(read(&reader, range).1, 0, "what was just read is at hand");
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_larger_than_the_cache_is_read_whole() {
+        let reader = RangedReader::new(LEN);
+        assert!(read(&reader, 5..LEN).0 == bytes(5..LEN));
+        read(&reader, 0..1);
+        assert!(reader.lock().bytes <= LEN as usize);
+    }
+
+    #[test]
+    fn outside_the_segment_nothing_is_read() {
+        let reader = RangedReader::new(LEN);
+        assert!(reader.try_read(0..LEN + 1).is_err());
+        assert!(reader.try_read(LEN..LEN).unwrap().is_some());
+        assert!(reader.try_read(0..1).unwrap().is_none());
+        assert!(!reader.hand_in(&[1]), "nothing was asked for");
+    }
+}
