@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The log was closed.
     Closed,
+    /// An archive does not answer: try again later.
+    Unavailable,
     /// The log failed and takes no appends until it is opened again.
     Internal,
 }
@@ -141,6 +143,9 @@ impl ReadError {
         match self {
             ReadError::OutOfRange { .. } => ErrorKind::OutOfRange,
             ReadError::Corrupt { .. } => ErrorKind::Corrupt,
+            ReadError::Storage(error) if matches!(**error, StorageError::Unavailable { .. }) => {
+                ErrorKind::Unavailable
+            }
             ReadError::Storage(_) => ErrorKind::Internal,
             ReadError::Closed => ErrorKind::Closed,
         }

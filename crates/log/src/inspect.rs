@@ -81,6 +81,12 @@ pub struct InspectedCheckpoint {
 #[error("not a usable index or checkpoint: {0}")]
 pub struct InspectError(Unusable);
 
+impl From<Unusable> for InspectError {
+    fn from(unusable: Unusable) -> InspectError {
+        InspectError(unusable)
+    }
+}
+
 impl Inspected {
     /// Decodes the content of a blob; what it is shows in its first bytes.
     ///

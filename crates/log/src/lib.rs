@@ -56,6 +56,7 @@ mod retention;
 mod scan;
 mod segment;
 mod segment_scan;
+mod snapshot;
 mod tail;
 mod time_index;
 mod truncate;
@@ -68,7 +69,9 @@ pub use error::{AppendError, ErrorKind, LogError, ReadError};
 pub use inspect::{InspectError, Inspected, InspectedCheckpoint, InspectedSegment};
 pub use log::Log;
 pub use reader::LogReader;
+pub use segment::index_blob_names;
 pub use segment_scan::{SegmentItem, SegmentPlace, SegmentScan};
+pub use snapshot::{CHECKPOINT_BLOB, SegmentSummary, Snapshot};
 pub use types::{
     AppendRequest, Appended, Cut, DamagedRange, Fetched, Positions, RecoveryReport, SegmentInfo,
     TimestampedOffset,

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
-use comlog_record::{Limits, Offset, OffsetRange, Timestamp};
-use comlog_storage::{Storage, StorageError};
+use comlog_record::{BatchHeader, Limits, Offset, OffsetRange, Timestamp};
+use comlog_storage::{SegmentReader, Storage, StorageError};
 
 use crate::offset_index::IndexEntry;
 use crate::scan::{Offsets, Scanner, Step, Valid};
@@ -161,7 +161,8 @@ impl Library {
     ) -> Result<Vec<DamagedRange>, ReadError> {
         let limit = read_lock(&self.view).place(segment).limit;
         let interval = read_lock(&self.settings).1;
-        let (indexes, damaged) = scan_segment(resident, segment.base, limit, interval)
+        let reader = &*resident.reader;
+        let (indexes, damaged) = scan_segment(reader, segment.base, limit, interval, |_| {})
             .await
             .map_err(storage)?;
         add_damage(&self.view, &damaged);
@@ -179,12 +180,14 @@ impl Library {
     }
 }
 
-/// Goes through a segment up to `limit`: its indexes, and what is damaged.
-async fn scan_segment(
-    resident: &Resident,
+/// Goes through a segment up to `limit`: its indexes, and what is damaged. `each` is called with
+/// the header of every good batch, in order.
+pub(crate) async fn scan_segment(
+    reader: &dyn SegmentReader,
     base: Offset,
     limit: IndexEntry,
     interval: u32,
+    mut each: impl FnMut(&BatchHeader) + Send,
 ) -> Result<(Indexes, Vec<DamagedRange>), StorageError> {
     let start = Valid {
         position: 0,
@@ -194,13 +197,14 @@ async fn scan_segment(
         position: limit.position,
         offset: limit.offset,
     };
-    let mut scanner = Scanner::new(&*resident.reader, Offsets::Rising, start, end);
+    let mut scanner = Scanner::new(reader, Offsets::Rising, start, end);
     let mut indexes = Indexes::default();
     let mut damaged = Vec::new();
     loop {
         let reason = match scanner.step().await? {
             Step::Batch { position, header } => {
                 indexes.note(&header, position, interval);
+                each(&header);
                 continue;
             }
             Step::End if scanner.at().offset >= limit.offset => break,

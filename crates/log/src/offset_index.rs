@@ -49,6 +49,14 @@ impl OffsetIndex {
         above.checked_sub(1).map(|at| self.entries[at])
     }
 
+    /// The first entry at or behind `position`.
+    pub(crate) fn at_or_behind(&self, position: u64) -> Option<IndexEntry> {
+        let at = self
+            .entries
+            .partition_point(|entry| entry.position < position);
+        self.entries.get(at).copied()
+    }
+
     /// Forgets every batch at or behind `position`.
     pub(crate) fn truncate(&mut self, position: u64) {
         let keep = self

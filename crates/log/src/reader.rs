@@ -51,8 +51,8 @@ impl LogReader {
     /// offsets, which it does not cover, rise from batch to batch within the range answered.
     ///
     /// # Errors
-    /// [`ReadError::OutOfRange`]; [`ReadError::Corrupt`] when `from` is known to be damaged;
-    /// [`ReadError::Storage`].
+    /// [`ReadError::OutOfRange`]; [`ReadError::Corrupt`] when `from` is known to be damaged, or an
+    /// archive has lost it; [`ReadError::Storage`], also when an archive does not answer now.
     pub fn try_read(&self, from: Offset, max_bytes: usize) -> Result<Option<Fetched>, ReadError> {
         let Some(place) = self.view().locate(from)? else {
             return Ok(Some(nothing_at(from)));
@@ -124,8 +124,9 @@ impl LogReader {
         max_bytes: usize,
     ) -> Result<Attempt, ReadError> {
         let mut source = Source::new(&*resident.reader);
+        let mut place = place.clone();
         loop {
-            let range = match attempt(resident, place, &source, from, max_bytes) {
+            let range = match attempt(resident, &place, &source, from, max_bytes) {
                 Ok(Attempt::Wants(range)) => range,
                 Ok(done) => return Ok(done),
                 Err(error) => return Err(storage_error(error)),
@@ -134,6 +135,24 @@ impl LogReader {
                 Ok(chunks) => source.hand_in(range, chunks),
                 Err(error @ StorageError::Damaged { .. }) => {
                     return Ok(Attempt::Contradiction(error.to_string()));
+                }
+                Err(StorageError::Lost {
+                    what,
+                    range,
+                    reason,
+                }) => {
+                    let indexes = read_lock(&resident.indexes);
+                    match indexes.offsets.at_position(range.start) {
+                        // What lies before it can still be read.
+                        Some(before) if before.offset > from => place.limit = before,
+                        _ => {
+                            let behind = indexes.offsets.at_or_behind(range.end);
+                            let end = behind.map_or(place.limit.offset, |entry| entry.offset);
+                            drop(indexes);
+                            self.check_visible(from)?;
+                            return Err(lost_range(from, end, &what, &range, &reason));
+                        }
+                    }
                 }
                 Err(error) => return Err(storage_error(error)),
             }
@@ -317,13 +336,34 @@ fn nothing_at(offset: Offset) -> Fetched {
 /// A segment that is part of the log and not in the storage is lost.
 fn lost_segment(error: ReadError, from: Offset, place: &Place) -> ReadError {
     match &error {
-        ReadError::Storage(source) if matches!(**source, StorageError::NotFound { .. }) => {
+        ReadError::Storage(source)
+            if matches!(
+                **source,
+                StorageError::NotFound { .. } | StorageError::Lost { .. }
+            ) =>
+        {
             ReadError::Corrupt {
                 offsets: OffsetRange::new(from, place.limit.offset),
                 reason: error.to_string(),
             }
         }
         _ => error,
+    }
+}
+
+/// What an archive has lost of a segment; not remembered, since it may come back.
+fn lost_range(
+    from: Offset,
+    end: Offset,
+    what: &str,
+    range: &std::ops::Range<u64>,
+    reason: &str,
+) -> ReadError {
+    tracing::error!(start = %from, end = %end, object = what, positions = ?range, reason,
+        "archived records cannot be read");
+    ReadError::Corrupt {
+        offsets: OffsetRange::new(from, end),
+        reason: format!("{what} at bytes {}..{}: {reason}", range.start, range.end),
     }
 }
 

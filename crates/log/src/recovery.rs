@@ -204,11 +204,13 @@ impl Recovery<'_> {
     }
 
     fn push_sealed(&mut self, segment: SegmentMeta, end: Offset) {
-        self.sealed.push(Segment::sealed(SegmentEnd {
+        let sealed = Segment::sealed(SegmentEnd {
             base: segment.base_offset,
             end,
             len: segment.len,
-        }));
+        });
+        sealed.set_max_timestamp(segment.max_timestamp);
+        self.sealed.push(sealed);
     }
 
     /// Segments between the log start and the first one there is may be gone.
@@ -335,6 +337,7 @@ impl Recovery<'_> {
             SegmentMeta {
                 base_offset: base,
                 len,
+                max_timestamp: None,
             },
             end,
         );

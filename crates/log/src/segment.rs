@@ -70,6 +70,12 @@ pub(crate) fn time_index_name(base: Offset) -> String {
     format!("{:020}.timeindex", base.0)
 }
 
+/// The names of the blobs that hold a segment's offset index and its time index.
+#[must_use]
+pub fn index_blob_names(base: Offset) -> [String; 2] {
+    [offset_index_name(base), time_index_name(base)]
+}
+
 /// The base offset in the name of an index blob; `None` when it is another blob's.
 pub(crate) fn parse_index_name(name: &str) -> Option<Offset> {
     let digits = name

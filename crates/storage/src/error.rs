@@ -34,6 +34,25 @@ pub enum StorageError {
         /// The bytes that cannot be had.
         range: Range<u64>,
     },
+    /// An archive does not answer: try again later, nothing is wrong with what it holds.
+    #[error("{what} cannot be had from the archive now: {reason}")]
+    Unavailable {
+        /// The object.
+        what: String,
+        /// The last error.
+        reason: String,
+    },
+    /// An archive gives other bytes than were archived, or none, however often it is asked. Unlike
+    /// [`StorageError::Damaged`] this may mend itself, so nobody should remember it.
+    #[error("{what} is lost at bytes {}..{}: {reason}", range.start, range.end)]
+    Lost {
+        /// The object.
+        what: String,
+        /// The bytes that cannot be had.
+        range: Range<u64>,
+        /// What came instead.
+        reason: String,
+    },
     /// The caller asked for something that cannot be.
     #[error("invalid storage request: {what}")]
     InvalidInput {

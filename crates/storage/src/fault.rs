@@ -271,6 +271,7 @@ impl Storage for FaultyStorage {
         let meta = |(&base_offset, file): (&Offset, &SharedFile)| SegmentMeta {
             base_offset,
             len: file::lock(file).cache.len() as u64,
+            max_timestamp: None,
         };
         Ok(self.lock().files.iter().map(meta).collect())
     }

@@ -40,8 +40,9 @@
 //!
 //! | Feature | Adds | Needs |
 //! |---|---|---|
-//! | (none) | the contract, [`MemoryStorage`] | nothing; compiles for wasm32-unknown-unknown |
+//! | (none) | the contract, [`MemoryStorage`], [`TieredStorage`] | nothing; compiles for wasm32-unknown-unknown |
 //! | `mmap` | `DataDir` and `MmapStorage`, the local disk; `install_sigbus_guard` | Linux; a tokio runtime |
+//! | `object` | `ObjectReader` and `BlockCache`, sealed segments on an object store | a tokio runtime |
 //! | `test-util` | `conformance`, the suite for backends; `FaultyStorage`, a seeded disk that fails | nothing |
 //!
 //! With `mmap` every future of `MmapStorage`, its writers and its readers must be polled within a
@@ -60,6 +61,9 @@ mod memory;
 #[cfg(feature = "mmap")]
 mod mmap;
 mod name;
+#[cfg(feature = "object")]
+mod object;
+mod tiered;
 
 use std::fmt;
 use std::ops::Range;
@@ -67,7 +71,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use comlog_record::Offset;
+use comlog_record::{Offset, Timestamp};
 
 pub use error::StorageError;
 #[cfg(feature = "test-util")]
@@ -76,6 +80,11 @@ pub use memory::MemoryStorage;
 #[cfg(feature = "mmap")]
 pub use mmap::{DataDir, DiskOptions, FORMAT, MmapStorage, install_sigbus_guard};
 pub use name::{check_blob_name, parse_segment_name, segment_name};
+#[cfg(feature = "object")]
+pub use object::{
+    BLOCK_BYTES, BlockCache, BlockSums, CacheOptions, CacheStats, ObjectReader, SumsBuilder,
+};
+pub use tiered::{ColdSegments, TieredStorage};
 
 /// The result of a storage operation.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -87,6 +96,9 @@ pub struct SegmentMeta {
     pub base_offset: Offset,
     /// Its length in bytes; for an unsealed segment after a crash, allocated zeros included.
     pub len: u64,
+    /// The largest timestamp in it, where the backend knows it without reading: it spares a search
+    /// by time a look into each segment.
+    pub max_timestamp: Option<Timestamp>,
 }
 
 /// The segments and blobs of one log. See the crate's documentation for the contract.

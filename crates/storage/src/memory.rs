@@ -97,6 +97,7 @@ impl Storage for MemoryStorage {
         let meta = |(&base_offset, segment): (&Offset, &Arc<Segment>)| SegmentMeta {
             base_offset,
             len: segment.lock().len,
+            max_timestamp: None,
         };
         Ok(state.segments.iter().map(meta).collect())
     }

@@ -178,7 +178,11 @@ impl MmapStorage {
                 let len = fs::metadata(&path)
                     .map_err(|error| io_error("stat", &path, error))?
                     .len();
-                found.push(SegmentMeta { base_offset, len });
+                found.push(SegmentMeta {
+                    base_offset,
+                    len,
+                    max_timestamp: None,
+                });
             }
         }
         found.sort_by_key(|meta| meta.base_offset);
