@@ -1,0 +1,110 @@
+//! Object keys. They are made of ids, offsets, the writer's epoch and the checksum, so that neither a
+//! topic made anew nor another writer ever meets a key that is taken.
+
+use comlog_record::Offset;
+use object_store::path::Path;
+
+use crate::manifest::{SegmentEntry, StateEntry};
+
+/// The folder of all topics.
+pub(crate) const TOPICS: &str = "topics";
+
+/// The key of a topic's metadata.
+#[must_use]
+pub fn topic_key(topic_id: &str) -> Path {
+    Path::from_iter([TOPICS, topic_id, "topic"])
+}
+
+/// The keys of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionKeys {
+    dir: Path,
+}
+
+impl PartitionKeys {
+    /// Those of partition `partition` of the topic with this id.
+    #[must_use]
+    pub fn new(topic_id: &str, partition: u32) -> PartitionKeys {
+        PartitionKeys {
+            dir: Path::from_iter([TOPICS, topic_id, &partition.to_string()]),
+        }
+    }
+
+    /// Their folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub fn manifest(&self) -> Path {
+        self.dir.clone().join("manifest")
+    }
+
+    /// The segment itself.
+    #[must_use]
+    pub fn segment(&self, entry: &SegmentEntry) -> Path {
+        self.of_segment(entry, "log")
+    }
+
+    /// Its offset index.
+    #[must_use]
+    pub fn index(&self, entry: &SegmentEntry) -> Path {
+        self.of_segment(entry, "index")
+    }
+
+    /// Its time index.
+    #[must_use]
+    pub fn time_index(&self, entry: &SegmentEntry) -> Path {
+        self.of_segment(entry, "timeindex")
+    }
+
+    /// The checksums of its blocks.
+    #[must_use]
+    pub fn sums(&self, entry: &SegmentEntry) -> Path {
+        self.of_segment(entry, "sums")
+    }
+
+    /// Everything that belongs to a segment, itself first.
+    #[must_use]
+    pub fn all_of(&self, entry: &SegmentEntry) -> [Path; 4] {
+        ["log", "index", "timeindex", "sums"].map(|suffix| self.of_segment(entry, suffix))
+    }
+
+    /// The log's state at the end of the last segment.
+    #[must_use]
+    pub fn state(&self, entry: &StateEntry) -> Path {
+        let (end, epoch, crc) = (entry.end_offset, entry.epoch, entry.crc);
+        self.dir
+            .clone()
+            .join(format!("state-{end:020}-{epoch}-{crc:08x}"))
+    }
+
+    fn of_segment(&self, entry: &SegmentEntry, suffix: &str) -> Path {
+        let (base, end) = (entry.base_offset, entry.end_offset);
+        let (epoch, crc) = (entry.epoch, entry.crc);
+        self.dir
+            .clone()
+            .join(format!("{base:020}-{end:020}-{epoch}-{crc:08x}.{suffix}"))
+    }
+}
+
+/// The writer epoch in the name of an object; `None` for names that no writer of this version makes.
+pub(crate) fn epoch_in(name: &str) -> Option<u64> {
+    let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
+    let mut words = stem.split('-');
+    let (_, _, epoch) = (words.next()?, words.next()?, words.next()?);
+    let (crc, None) = (words.next().unwrap_or_default(), words.next()) else {
+        return None;
+    };
+    if stem.starts_with("state-") {
+        return Some(epoch).and_then(|epoch| epoch.parse().ok());
+    }
+    (crc.len() == 8).then(|| epoch.parse().ok())?
+}
+
+/// As it stands in a manifest.
+pub(crate) fn offset(offset: Offset) -> i64 {
+    offset.0
+}
