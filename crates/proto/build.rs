@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "comlog/v1/log.proto",
         "comlog/v1/topic.proto",
         "comlog/v1/group.proto",
+        "comlog/v1/archive.proto",
         "api/comlog.proto",
     ];
     let descriptors = protox::compile(files, [&root])?;

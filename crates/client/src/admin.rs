@@ -10,6 +10,7 @@ use comlog_record::Offset;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use comlog_proto::v1::archive_service_client::ArchiveServiceClient;
 use comlog_proto::v1::group_service_client::GroupServiceClient;
 use comlog_proto::v1::log_service_client::LogServiceClient;
 use comlog_proto::v1::topic_service_client::TopicServiceClient;
@@ -18,6 +19,7 @@ use crate::{Client, Error, Result, StartAt};
 
 type Logs = LogServiceClient<Channel>;
 type Topics = TopicServiceClient<Channel>;
+type Archive = ArchiveServiceClient<Channel>;
 type Groups = GroupServiceClient<Channel>;
 
 /// Topics.
@@ -244,6 +246,29 @@ impl Client {
         let mut groups = self.groups();
         let call = async |request| groups.delete_group(request).await;
         self.call_once(request, call).await.map(drop)
+    }
+
+    /// Brings everything appended so far to these topics (all when there are none) to the archive, and
+    /// says where their partitions stand. Waits as long as the request timeout allows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the server archives nothing, and
+    /// failures of the call.
+    pub async fn flush_archive(&self, topics: Vec<String>) -> Result<Vec<v1::ArchivedPartition>> {
+        let request = v1::FlushArchiveRequest { topics };
+        let call = |mut archive: Archive, request| async move { archive.flush(request).await };
+        let flushed = self.repeat(Client::archive, request, call).await?;
+        Ok(flushed.partitions)
+    }
+
+    /// What of these topics (all when there are none) is in the archive.
+    ///
+    /// # Errors
+    /// Failures of the call.
+    pub async fn archive_status(&self, topics: Vec<String>) -> Result<v1::ArchiveStatusResponse> {
+        let request = v1::ArchiveStatusRequest { topics };
+        let call = |mut archive: Archive, request| async move { archive.status(request).await };
+        self.repeat(Client::archive, request, call).await
     }
 
     /// Makes a call that may be made again, each time with a service of its own.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use comlog_proto::v1::archive_service_client::ArchiveServiceClient;
 use comlog_proto::v1::group_service_client::GroupServiceClient;
 use comlog_proto::v1::log_service_client::LogServiceClient;
 use comlog_proto::v1::topic_service_client::TopicServiceClient;
@@ -67,6 +68,10 @@ impl Client {
 
     pub(crate) fn groups(&self) -> GroupServiceClient<Channel> {
         GroupServiceClient::new(self.inner.channel.clone())
+    }
+
+    pub(crate) fn archive(&self) -> ArchiveServiceClient<Channel> {
+        ArchiveServiceClient::new(self.inner.channel.clone())
     }
 
     pub(crate) fn logs(&self) -> LogServiceClient<Channel> {

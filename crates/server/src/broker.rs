@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use comlog_archive::ArchiveError;
 use comlog_log::Clock;
 use comlog_record::Offset;
 use comlog_storage::StorageError;
@@ -13,6 +14,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use crate::archive::Archive;
 use crate::broker_config::BrokerConfig;
 use crate::budget::Budget;
 use crate::counters::Counters;
@@ -30,7 +32,7 @@ use crate::topics::Topics;
 use crate::topics_env::TopicsEnv;
 
 /// The directory of what is not a partition.
-const META_DIR: &str = "meta";
+pub(crate) const META_DIR: &str = "meta";
 
 /// Why the broker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,9 @@ pub enum OpenError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The archive's URL, or what the environment says about its store.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// What is stored about topics, producer ids or groups cannot be understood.
     #[error("{0}")]
     Metadata(String),
@@ -61,6 +66,8 @@ impl fmt::Debug for Broker {
 pub(crate) struct Shared {
     pub(crate) config: BrokerConfig,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The second home of the records, if there is one.
+    pub(crate) archive: Option<Arc<Archive>>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) producer_ids: ProducerIdAllocator,
     pub(crate) groups: Groups,
@@ -89,7 +96,8 @@ impl Broker {
         let tasks = TaskTracker::new();
         let owner = owner_env(&config, counters.clone(), tasks.clone());
         let meta = dirs.storage(META_DIR).await?;
-        let env = TopicsEnv::new(dirs, clock.clone(), owner, &config);
+        let archive = Archive::open(&config.archive, meta.clone()).await?;
+        let env = TopicsEnv::new(dirs, clock.clone(), owner, &config, archive.clone());
         let topics = Topics::open(env, TopicStore::new(meta.clone())).await;
         let topics = topics.map_err(|error| OpenError::Metadata(error.to_string()))?;
         let producer_ids = ProducerIdAllocator::open(meta, topics.producer_id_max()).await;
@@ -110,6 +118,7 @@ impl Broker {
             append_budget: Budget::new(config.append.inflight_bytes_max),
             config,
             clock,
+            archive,
             topics,
             producer_ids,
             counters,
@@ -117,6 +126,14 @@ impl Broker {
             tasks,
         };
         shared.make_legacy_topic().await?;
+        if let Some(archive) = &shared.archive {
+            archive.start(
+                &shared.topics,
+                &shared.clock,
+                &shared.tasks,
+                &shared.closing,
+            );
+        }
         service::set_health(&shared.health, true).await;
         Ok(Broker(Arc::new(shared)))
     }
@@ -145,6 +162,11 @@ impl Broker {
             })
         });
         (partitions.len(), open.take(max).collect())
+    }
+
+    /// The second home of the records, if there is one.
+    pub(crate) fn archive(&self) -> Option<&Arc<Archive>> {
+        self.0.archive.as_ref()
     }
 
     /// Says by grpc.health.v1 that the server will go, while it still takes work.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::ArchiveConfig;
 use crate::topic_config::TopicDefaults;
 
 /// Everything the broker itself is configured by; every queue and buffer has its bound here.
@@ -18,6 +19,8 @@ pub struct BrokerConfig {
     pub fetch: FetchConfig,
     /// Committed offsets of consumer groups.
     pub groups: GroupsConfig,
+    /// The second home of the records.
+    pub archive: ArchiveConfig,
 }
 
 /// What topics there may be.
@@ -161,6 +164,7 @@ impl BrokerConfig {
         self.topic_defaults
             .validate()
             .map_err(|message| format!("topic_defaults.{message}"))?;
+        self.archive.validate()?;
         let append = &self.append;
         if self.topic_defaults.max_batch_bytes > append.request_bytes_max {
             return Err(format!(

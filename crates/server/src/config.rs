@@ -8,6 +8,7 @@ use axum::http::HeaderValue;
 use comlog_storage::DiskOptions;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::ArchiveConfig;
 use crate::broker_config::{AppendConfig, BrokerConfig, FetchConfig, GroupsConfig, TopicsConfig};
 use crate::layers::{ConfigError, Layers, to_table};
 use crate::topic_config::TopicDefaults;
@@ -50,6 +51,8 @@ pub struct ServerConfig {
     pub fetch: FetchConfig,
     /// Committed offsets of consumer groups.
     pub groups: GroupsConfig,
+    /// The second home of the records: sealed segments on an object store.
+    pub archive: ArchiveConfig,
 }
 
 impl Default for ServerConfig {
@@ -69,6 +72,7 @@ impl Default for ServerConfig {
             append: AppendConfig::default(),
             fetch: FetchConfig::default(),
             groups: GroupsConfig::default(),
+            archive: ArchiveConfig::default(),
         }
     }
 }
@@ -250,6 +254,7 @@ impl ServerConfig {
             append: self.append.clone(),
             fetch: self.fetch.clone(),
             groups: self.groups.clone(),
+            archive: self.archive.clone(),
         }
     }
 

@@ -34,6 +34,7 @@
 //! | [`TlsConfig`], [`LoggingConfig`] | encryption, what is written to stderr |
 
 mod activity;
+mod archive;
 mod broker;
 mod broker_config;
 mod budget;
@@ -69,6 +70,7 @@ mod topics;
 mod topics_env;
 mod units;
 
+pub use archive::{ArchiveConfig, RestoreError, RestoreProgress, Restored, restore};
 pub use broker::{Broker, OpenError};
 pub use broker_config::{AppendConfig, BrokerConfig, FetchConfig, GroupsConfig, TopicsConfig};
 pub use budget::ConnectionBudget;

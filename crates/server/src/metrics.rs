@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -185,6 +185,72 @@ impl Metrics {
         )
     }
 
+    fn encode_archive(&self, to: &mut Encoder<'_>) -> fmt::Result {
+        let Some(archive) = self.broker.archive() else {
+            return Ok(());
+        };
+        let counters = &archive.counters;
+        let (gets, get_bytes, read_errors) = archive.reads();
+        let oldest = Duration::from_millis(load(&counters.oldest_unarchived_ms));
+        to.gauge(
+            "archive_fenced",
+            "1 when another server has taken the archive over",
+            u64::from(archive.is_stopped()),
+        )?;
+        to.gauge(
+            "archive_backlog_segments",
+            "Sealed segments that wait for the archive",
+            load(&counters.backlog_segments),
+        )?;
+        to.gauge(
+            "archive_backlog_bytes",
+            "Their bytes",
+            load(&counters.backlog_bytes),
+        )?;
+        to.gauge(
+            "archive_oldest_unarchived_seconds",
+            "How long the oldest of them has waited",
+            oldest.as_secs(),
+        )?;
+        to.counter(
+            "archive_errors",
+            "Attempts to archive that failed",
+            load(&counters.errors),
+        )?;
+        to.counter(
+            "archive_uploaded_segments",
+            "Segments archived",
+            load(&counters.uploaded_segments),
+        )?;
+        to.counter(
+            "archive_uploaded_bytes",
+            "Bytes of segments archived",
+            load(&counters.uploaded_bytes),
+        )?;
+        to.counter(
+            "archive_evicted_segments",
+            "Local copies of archived segments removed",
+            load(&counters.evicted_segments),
+        )?;
+        to.counter(
+            "archive_removed_segments",
+            "Archived segments removed by retention or trimming",
+            load(&counters.removed_segments),
+        )?;
+        to.counter(
+            "archive_removed_orphans",
+            "Objects removed that no manifest named",
+            load(&counters.removed_orphans),
+        )?;
+        to.counter("archive_gets", "Blocks of archived segments fetched", gets)?;
+        to.counter("archive_read_bytes", "Their bytes", get_bytes)?;
+        to.counter(
+            "archive_read_errors",
+            "Fetches that failed or brought wrong bytes",
+            read_errors,
+        )
+    }
+
     fn encode_partitions(&self, to: &mut Encoder<'_>) -> fmt::Result {
         let (total, partitions) = self.broker.partition_gauges(self.partitions_max);
         to.gauge("partitions", "Partitions of all topics", total as u64)?;
@@ -219,6 +285,7 @@ impl Collector for Metrics {
         let mut to = Encoder(encoder);
         self.encode_listener(&mut to)?;
         self.encode_broker(&mut to)?;
+        self.encode_archive(&mut to)?;
         self.encode_partitions(&mut to)
     }
 }

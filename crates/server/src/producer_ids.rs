@@ -10,7 +10,8 @@ use tokio::sync::Mutex;
 
 use crate::status::ServiceError;
 
-const BLOB: &str = "producer-ids";
+/// The blob that it is kept in.
+pub(crate) const BLOB: &str = "producer-ids";
 const MAGIC: &str = "comlog producer-ids 1";
 /// Ids set aside by one write.
 const BLOCK: i64 = 1_000;
@@ -73,8 +74,7 @@ impl ProducerIdAllocator {
         if state.next == state.block_end {
             let exhausted = || ServiceError::internal("no producer id is left");
             let end = state.next.checked_add(BLOCK).ok_or_else(exhausted)?;
-            let content = Bytes::from(format!("{MAGIC}\n{end}\n"));
-            let written = self.storage.write_blob(BLOB, content).await;
+            let written = self.storage.write_blob(BLOB, encode(end)).await;
             written.map_err(|error| ServiceError::from(&error))?;
             state.block_end = end;
         }
@@ -116,6 +116,11 @@ impl ProducerIdAllocator {
 
 fn invalid(message: &str) -> ServiceError {
     ServiceError::invalid(message)
+}
+
+/// The content of the blob: every id below `end` may have been given out.
+pub(crate) fn encode(end: i64) -> Bytes {
+    Bytes::from(format!("{MAGIC}\n{end}\n"))
 }
 
 fn parse(content: &[u8]) -> Option<i64> {

@@ -111,12 +111,13 @@ impl ServiceError {
             | Reason::Fenced
             | Reason::StaleFencingToken
             | Reason::ProducerFenced
+            | Reason::ArchiveStopped
             | Reason::OutOfOrderSequence => Code::FailedPrecondition,
             Reason::Suspended => Code::Aborted,
             Reason::StorageFull | Reason::Overloaded => Code::ResourceExhausted,
             Reason::Corrupt => Code::DataLoss,
             Reason::PartitionFailed | Reason::Internal | Reason::Unspecified => Code::Internal,
-            Reason::ShuttingDown => Code::Unavailable,
+            Reason::ShuttingDown | Reason::ArchiveUnavailable => Code::Unavailable,
         }
     }
 
@@ -239,7 +240,8 @@ impl From<&StorageError> for ServiceError {
 fn storage(error: &StorageError) -> ServiceError {
     let reason = match error {
         StorageError::NoSpace { .. } => Reason::StorageFull,
-        StorageError::Damaged { .. } => Reason::Corrupt,
+        StorageError::Damaged { .. } | StorageError::Lost { .. } => Reason::Corrupt,
+        StorageError::Unavailable { .. } => Reason::ArchiveUnavailable,
         _ => Reason::PartitionFailed,
     };
     ServiceError::new(reason, error.to_string())
@@ -296,7 +298,7 @@ mod tests {
             assert_eq!(code.to_uppercase(), cells[2].replace('_', ""), "{line}");
             rows += 1;
         }
-        assert_eq!(rows, 23, "every reason but UNSPECIFIED has a row");
+        assert_eq!(rows, 25, "every reason but UNSPECIFIED has a row");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use comlog_archive::LocalRetention;
 use comlog_log::LogConfig;
 use comlog_proto::v1;
 use comlog_record::Limits;
@@ -59,6 +60,14 @@ pub struct TopicDefaults {
     pub retention_bytes: i64,
     /// Sealed segments are deleted when their newest record is older; -1 never (default).
     pub retention_ms: i64,
+    /// Whether sealed segments go to the archive, when the server has one (default true).
+    pub archive: bool,
+    /// Local copies of archived segments are removed, the oldest first, while a partition has more
+    /// bytes here; 0 keeps only what is not archived yet, -1 all (default).
+    pub local_retention_bytes: i64,
+    /// Local copies of archived segments are removed when their newest record is older; -1 never
+    /// (default).
+    pub local_retention_ms: i64,
     /// The largest batch accepted (default 8 MiB; from 1 KiB).
     pub max_batch_bytes: u32,
     /// What an acknowledgement promises at least (default durable).
@@ -76,6 +85,9 @@ impl Default for TopicDefaults {
             segment_ms: UNLIMITED,
             retention_bytes: UNLIMITED,
             retention_ms: UNLIMITED,
+            archive: true,
+            local_retention_bytes: UNLIMITED,
+            local_retention_ms: UNLIMITED,
             max_batch_bytes: 8 << 20,
             durability: Durability::Durable,
             timestamp_type: TimestampType::CreateTime,
@@ -104,7 +116,9 @@ impl TopicDefaults {
         )?;
         check_limit("segment_ms", self.segment_ms)?;
         check_limit("retention_bytes", self.retention_bytes)?;
-        check_limit("retention_ms", self.retention_ms)
+        check_limit("retention_ms", self.retention_ms)?;
+        check_local("local_retention_bytes", self.local_retention_bytes)?;
+        check_local("local_retention_ms", self.local_retention_ms)
     }
 
     /// The bounds of one batch.
@@ -142,6 +156,14 @@ impl TopicDefaults {
         }
     }
 
+    /// How much of what is archived stays here.
+    pub(crate) fn local_retention(&self) -> LocalRetention {
+        LocalRetention {
+            bytes: u64::try_from(self.local_retention_bytes).ok(),
+            age: duration(self.local_retention_ms),
+        }
+    }
+
     pub(crate) fn to_proto(&self) -> v1::TopicConfig {
         TopicOverrides::from(self).to_proto()
     }
@@ -160,6 +182,12 @@ pub(crate) struct TopicOverrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retention_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) archive: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) local_retention_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) local_retention_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_batch_bytes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) durability: Option<Durability>,
@@ -176,6 +204,9 @@ impl From<&TopicDefaults> for TopicOverrides {
             segment_ms: Some(all.segment_ms),
             retention_bytes: Some(all.retention_bytes),
             retention_ms: Some(all.retention_ms),
+            archive: Some(all.archive),
+            local_retention_bytes: Some(all.local_retention_bytes),
+            local_retention_ms: Some(all.local_retention_ms),
             max_batch_bytes: Some(all.max_batch_bytes),
             durability: Some(all.durability),
             timestamp_type: Some(all.timestamp_type),
@@ -198,6 +229,9 @@ impl TopicOverrides {
             segment_ms: config.segment_ms,
             retention_bytes: config.retention_bytes,
             retention_ms: config.retention_ms,
+            archive: config.archive,
+            local_retention_bytes: config.local_retention_bytes,
+            local_retention_ms: config.local_retention_ms,
             max_batch_bytes: config.max_batch_bytes,
             durability: durability_from_proto(config.durability)?,
             timestamp_type: timestamp_type_from_proto(config.timestamp_type)?,
@@ -226,6 +260,9 @@ impl TopicOverrides {
             segment_ms: self.segment_ms,
             retention_bytes: self.retention_bytes,
             retention_ms: self.retention_ms,
+            archive: self.archive,
+            local_retention_bytes: self.local_retention_bytes,
+            local_retention_ms: self.local_retention_ms,
             max_batch_bytes: self.max_batch_bytes,
             durability: durability as i32,
             timestamp_type: timestamp_type as i32,
@@ -240,6 +277,13 @@ impl TopicOverrides {
             segment_ms: self.segment_ms.unwrap_or(defaults.segment_ms),
             retention_bytes: self.retention_bytes.unwrap_or(defaults.retention_bytes),
             retention_ms: self.retention_ms.unwrap_or(defaults.retention_ms),
+            archive: self.archive.unwrap_or(defaults.archive),
+            local_retention_bytes: self
+                .local_retention_bytes
+                .unwrap_or(defaults.local_retention_bytes),
+            local_retention_ms: self
+                .local_retention_ms
+                .unwrap_or(defaults.local_retention_ms),
             max_batch_bytes: self.max_batch_bytes.unwrap_or(defaults.max_batch_bytes),
             durability: self.durability.unwrap_or(defaults.durability),
             timestamp_type: self.timestamp_type.unwrap_or(defaults.timestamp_type),
@@ -254,6 +298,9 @@ impl TopicOverrides {
             segment_ms: changes.segment_ms.or(self.segment_ms),
             retention_bytes: changes.retention_bytes.or(self.retention_bytes),
             retention_ms: changes.retention_ms.or(self.retention_ms),
+            archive: changes.archive.or(self.archive),
+            local_retention_bytes: changes.local_retention_bytes.or(self.local_retention_bytes),
+            local_retention_ms: changes.local_retention_ms.or(self.local_retention_ms),
             max_batch_bytes: changes.max_batch_bytes.or(self.max_batch_bytes),
             durability: changes.durability.or(self.durability),
             timestamp_type: changes.timestamp_type.or(self.timestamp_type),
@@ -271,6 +318,9 @@ impl TopicOverrides {
             "segment_ms" => self.segment_ms = None,
             "retention_bytes" => self.retention_bytes = None,
             "retention_ms" => self.retention_ms = None,
+            "archive" => self.archive = None,
+            "local_retention_bytes" => self.local_retention_bytes = None,
+            "local_retention_ms" => self.local_retention_ms = None,
             "max_batch_bytes" => self.max_batch_bytes = None,
             "durability" => self.durability = None,
             "timestamp_type" => self.timestamp_type = None,
@@ -335,6 +385,17 @@ fn check_limit(field: &str, value: i64) -> Result<(), String> {
     } else {
         Err(format!(
             "{field}: {value} is neither -1 (never) nor above 0"
+        ))
+    }
+}
+
+/// -1 or at least 0.
+fn check_local(field: &str, value: i64) -> Result<(), String> {
+    if value >= UNLIMITED {
+        Ok(())
+    } else {
+        Err(format!(
+            "{field}: {value} is neither -1 (all) nor at least 0"
         ))
     }
 }

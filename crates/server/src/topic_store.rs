@@ -104,7 +104,8 @@ fn blob_name(id: &str) -> String {
     format!("{BLOB_PREFIX}{id}")
 }
 
-fn encode(topic: &TopicMeta) -> Result<Bytes, StorageError> {
+/// The content of a topic's blob.
+pub(crate) fn encode(topic: &TopicMeta) -> Result<Bytes, StorageError> {
     let json = serde_json::to_string(topic).map_err(|error| StorageError::InvalidInput {
         what: format!("topic metadata: {error}"),
     })?;
@@ -112,7 +113,8 @@ fn encode(topic: &TopicMeta) -> Result<Bytes, StorageError> {
     Ok(Bytes::from(format!("{MAGIC}{crc:08x}\n{json}")))
 }
 
-fn decode(content: &[u8]) -> Result<TopicMeta, String> {
+/// What [`encode`] made, or what is wrong with it.
+pub(crate) fn decode(content: &[u8]) -> Result<TopicMeta, String> {
     let text = std::str::from_utf8(content).map_err(|error| error.to_string())?;
     let rest = text.strip_prefix(MAGIC).ok_or("wrong magic or format")?;
     let (crc, json) = rest.split_once('\n').ok_or("no content")?;

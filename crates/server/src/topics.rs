@@ -10,6 +10,7 @@ use futures_util::{StreamExt, stream};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::archive;
 use crate::partition::Partition;
 use crate::status::{PartitionKey, ServiceError};
 use crate::topic::{Topic, close_all};
@@ -114,9 +115,11 @@ impl Topics {
         config: &TopicDefaults,
     ) -> Result<Log, LogError> {
         let dir = meta.partition_dir(partition);
-        let storage = self.env.dirs.storage(&dir).await?;
-        let (log, report) =
-            Log::open(storage, config.to_log_config(), self.env.clock.clone()).await?;
+        let local = self.env.dirs.storage(&dir).await?;
+        let storage =
+            archive::in_front_of(self.env.archive.as_ref(), meta, partition, local).await?;
+        let config = self.env.log_config(config);
+        let (log, report) = Log::open(storage, config, self.env.clock.clone()).await?;
         if report.scanned_bytes > 0 || report.cut.is_some() {
             tracing::info!(topic = meta.name, partition, scanned_bytes = report.scanned_bytes,
                 cut = ?report.cut, epoch_raised = report.epoch_raised, "partition recovered");
@@ -385,7 +388,7 @@ impl Topics {
 
     /// Hands the configuration in force to every partition.
     async fn apply_config(&self, topic: &Topic, warnings: &mut Vec<String>) {
-        let log_config = self.effective(topic).to_log_config();
+        let log_config = self.env.log_config(&self.effective(topic));
         for partition in topic.partitions() {
             if let Err(error) = partition.configure(log_config.clone()).await {
                 warnings.push(format!(
@@ -415,8 +418,12 @@ impl Topics {
         Ok(topic)
     }
 
-    /// Removes the directories, then the metadata, of a topic that nobody sees.
+    /// Removes the directories, then the metadata, of a topic that nobody sees. Its archive is
+    /// removed later: that it has to be is noted first.
     async fn finish_removal(&self, store: &TopicStore, meta: &TopicMeta) -> Result<(), StoreError> {
+        if let Some(archive) = &self.env.archive {
+            archive.bury(&meta.id).await?;
+        }
         self.env.dirs.remove(&meta.dir()).await?;
         Ok(store.forget(&meta.id).await?)
     }

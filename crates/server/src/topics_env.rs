@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use comlog_log::Clock;
+use comlog_log::{Clock, LogConfig};
 
+use crate::archive::Archive;
 use crate::broker_config::{BrokerConfig, TopicsConfig};
 use crate::dirs::LogDirs;
 use crate::group_commit::OwnerEnv;
@@ -18,6 +19,8 @@ pub(crate) struct TopicsEnv {
     pub(crate) owner: OwnerEnv,
     pub(crate) config: TopicsConfig,
     pub(crate) defaults: TopicDefaults,
+    /// The second home of the records, if there is one.
+    pub(crate) archive: Option<Arc<Archive>>,
     /// No topic may accept batches above this.
     pub(crate) request_bytes_max: u32,
 }
@@ -28,6 +31,7 @@ impl TopicsEnv {
         clock: Arc<dyn Clock>,
         owner: OwnerEnv,
         config: &BrokerConfig,
+        archive: Option<Arc<Archive>>,
     ) -> TopicsEnv {
         TopicsEnv {
             dirs,
@@ -35,8 +39,21 @@ impl TopicsEnv {
             owner,
             config: config.topics.clone(),
             defaults: config.topic_defaults.clone(),
+            archive,
             request_bytes_max: config.append.request_bytes_max,
         }
+    }
+
+    /// The configuration of the logs of a topic: with an archive, what was appended gets there within
+    /// the roll interval.
+    pub(crate) fn log_config(&self, config: &TopicDefaults) -> LogConfig {
+        let mut log_config = config.to_log_config();
+        if let Some(archive) = self.archive.as_ref().filter(|_| config.archive) {
+            let interval = archive.roll_interval();
+            let age = log_config.segment_age_max;
+            log_config.segment_age_max = Some(age.map_or(interval, |age| age.min(interval)));
+        }
+        log_config
     }
 
     /// # Errors

@@ -3,6 +3,7 @@
 mod admin;
 mod append;
 mod append_stream;
+mod archive;
 mod groups;
 mod legacy;
 mod log;
@@ -16,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::middleware::map_response;
 use comlog_proto::api::com_log_rpc_server::ComLogRpcServer;
+use comlog_proto::v1::archive_service_server::ArchiveServiceServer;
 use comlog_proto::v1::group_service_server::GroupServiceServer;
 use comlog_proto::v1::log_service_server::LogServiceServer;
 use comlog_proto::v1::topic_service_server::TopicServiceServer;
@@ -53,6 +55,9 @@ pub(crate) fn routes(shared: &Arc<Shared>, health: HealthServer<HealthService>) 
     let routes = Routes::new(log.max_decoding_message_size(request_bytes_max))
         .add_service(TopicServiceServer::new(admin::TopicApi(shared.clone())))
         .add_service(GroupServiceServer::new(groups::GroupApi(shared.clone())))
+        .add_service(ArchiveServiceServer::new(archive::ArchiveApi(
+            shared.clone(),
+        )))
         .add_service(legacy.max_decoding_message_size(request_bytes_max))
         .add_service(health)
         .add_service(reflection().build_v1().expect(COMPILED_IN))
@@ -83,6 +88,7 @@ pub(crate) async fn set_health(health: &HealthReporter, serving: bool) {
         <LogServiceServer<log::LogApi> as NamedService>::NAME,
         <TopicServiceServer<admin::TopicApi> as NamedService>::NAME,
         <GroupServiceServer<groups::GroupApi> as NamedService>::NAME,
+        <ArchiveServiceServer<archive::ArchiveApi> as NamedService>::NAME,
         <ComLogRpcServer<legacy::LegacyApi> as NamedService>::NAME,
     ];
     for name in names {
