@@ -22,7 +22,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    bench, completions, consume, group, inspect, offsets, produce, serve, topic, verify,
+    archive, bench, completions, consume, group, inspect, offsets, produce, restore, serve, topic,
+    verify,
 };
 use crate::connect::ServerArgs;
 use crate::error::{CliError, Result};
@@ -61,6 +62,8 @@ enum Command {
     Group(group::GroupArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
+    Archive(archive::ArchiveArgs),
+    Restore(restore::RestoreArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -99,6 +102,8 @@ async fn run_client(cli: Cli, out: &mut Out) -> Result<()> {
         Command::Group(args) => group::run(args, &connect()?, out).await,
         Command::Inspect(args) => inspect::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
+        Command::Archive(args) => archive::run(&args, &cli.server, out).await,
+        Command::Restore(args) => restore::run(&args, out).await,
         Command::Bench(args) => bench::run(&args, &cli.server, out).await,
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
     }

@@ -31,6 +31,7 @@ drain_timeout_ms was not enough); a second one ends it at once (128 and the sign
 Examples:
   comlog serve
   comlog serve --data-dir /var/lib/comlog --listen 0.0.0.0:50052
+  comlog serve --archive s3://bucket/comlog --set topic_defaults.local_retention_bytes=10GiB
   comlog serve --set topic_defaults.retention_ms=7d --set topics.auto_create=false
   comlog serve --print-config > comlog.toml && comlog serve --config comlog.toml";
 
@@ -62,6 +63,13 @@ pub(crate) struct ServeArgs {
     /// Serve TLS with a certificate made for localhost; for development
     #[arg(long)]
     tls_self_signed: bool,
+    /// Keep sealed segments on an object store too: s3://, gs://, az://, file:// or memory://;
+    /// credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, ...)
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
+    /// Promise that no other server writes to the archive: for stores without conditional writes
+    #[arg(long)]
+    archive_single_writer: bool,
     /// An origin (`https://example.org`) whose pages may call this server; may be repeated
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     cors_origins: Vec<String>,
@@ -85,6 +93,7 @@ impl ServeArgs {
         let flags = [
             ("listen", &self.listen),
             ("data_dir", &self.data_dir),
+            ("archive.url", &self.archive),
             ("tls.cert", &self.tls_cert),
             ("tls.key", &self.tls_key),
             ("log.format", &self.log_format),
@@ -94,6 +103,9 @@ impl ServeArgs {
         all.extend(flags.into_iter().filter_map(given));
         if self.tls_self_signed {
             all.push(("tls.self_signed".to_owned(), "true".to_owned()));
+        }
+        if self.archive_single_writer {
+            all.push(("archive.single_writer".to_owned(), "true".to_owned()));
         }
         if !self.cors_origins.is_empty() {
             all.push(("http.cors_origins".to_owned(), self.cors_origins.join(",")));

@@ -89,6 +89,17 @@ struct ConfigArgs {
     /// Delete segments whose newest record is older, such as 7d, or "unlimited"
     #[arg(long, value_name = "SPAN", value_parser = units::parse_ms_or_unlimited)]
     retention_time: Option<i64>,
+    /// Whether sealed segments go to the archive, when the server has one
+    #[arg(long, value_name = "BOOL")]
+    archive: Option<bool>,
+    /// Remove local copies of archived segments while a partition has more bytes on the server's
+    /// disk, such as 10GiB; 0 keeps what is not archived yet, "unlimited" all
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes_or_unlimited)]
+    local_retention_bytes: Option<i64>,
+    /// Remove local copies of archived segments whose newest record is older, such as 1d, or
+    /// "unlimited"
+    #[arg(long, value_name = "SPAN", value_parser = units::parse_ms_or_unlimited)]
+    local_retention_time: Option<i64>,
     /// The largest batch accepted, such as 8MiB
     #[arg(long, value_name = "SIZE", value_parser = units::parse_u32)]
     max_batch_bytes: Option<u32>,
@@ -153,6 +164,9 @@ impl ConfigArgs {
             segment_ms: self.segment_time,
             retention_bytes: self.retention_bytes,
             retention_ms: self.retention_time,
+            archive: self.archive,
+            local_retention_bytes: self.local_retention_bytes,
+            local_retention_ms: self.local_retention_time,
             max_batch_bytes: self.max_batch_bytes,
             durability: self.durability.map_or(0, |value| value.to_proto() as i32),
             timestamp_type: timestamp_type.map_or(0, |value| value as i32),
@@ -348,6 +362,15 @@ fn config_json(config: &v1::TopicConfig) -> Map<String, Value> {
         ("segment_ms", config.segment_ms.map(Value::from)),
         ("retention_bytes", config.retention_bytes.map(Value::from)),
         ("retention_ms", config.retention_ms.map(Value::from)),
+        ("archive", config.archive.map(Value::from)),
+        (
+            "local_retention_bytes",
+            config.local_retention_bytes.map(Value::from),
+        ),
+        (
+            "local_retention_ms",
+            config.local_retention_ms.map(Value::from),
+        ),
         ("max_batch_bytes", config.max_batch_bytes.map(Value::from)),
         ("durability", (config.durability != 0).then_some(durability)),
         (

@@ -15,7 +15,9 @@ const COMMAND_MAX: Duration = Duration::from_secs(300);
 
 /// A server with a data directory of its own; killed when dropped.
 pub(crate) struct Server {
-    folder: TempDir,
+    _folder: Option<TempDir>,
+    data_dir: PathBuf,
+    args: Vec<String>,
     child: Child,
     /// `http://127.0.0.1:PORT`.
     pub(crate) url: String,
@@ -24,14 +26,32 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on a free port.
     pub(crate) fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    /// As [`Server::start`], with more arguments of `comlog serve`.
+    pub(crate) fn start_with(args: &[String]) -> Server {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (child, url) = spawn(&folder.path().join("data"), "127.0.0.1:0");
-        Server { folder, child, url }
+        let mut server = Server::start_in(&folder.path().join("data"), args);
+        server._folder = Some(folder);
+        server
+    }
+
+    /// As [`Server::start_with`], on a data directory that outlives it.
+    pub(crate) fn start_in(data_dir: &Path, args: &[String]) -> Server {
+        let (child, url) = spawn(data_dir, "127.0.0.1:0", args);
+        Server {
+            _folder: None,
+            data_dir: data_dir.to_owned(),
+            args: args.to_vec(),
+            child,
+            url,
+        }
     }
 
     /// Where its data lies.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data_dir.clone()
     }
 
     /// SIGKILL, then a new process on the same data and port.
@@ -39,7 +59,7 @@ impl Server {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it can be waited for");
         let address = self.url.trim_start_matches("http://").to_owned();
-        let (child, url) = spawn(&self.data_dir(), &address);
+        let (child, url) = spawn(&self.data_dir, &address, &self.args);
         assert_eq!(url, self.url);
         self.child = child;
     }
@@ -154,10 +174,11 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(status.success());
 }
 
-fn spawn(data_dir: &Path, listen: &str) -> (Child, String) {
+fn spawn(data_dir: &Path, listen: &str, args: &[String]) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_comlog"))
         .args(["serve", "--listen", listen, "--data-dir"])
         .arg(data_dir)
+        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
