@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask serve`, `test`, `verify`, `fix`, `sim`, `drill`.
+//! The project's commands: `cargo xtask serve`, `test`, `verify`, `fix`, `sim`, `bench`, `drill`.
 //!
 //! What each of them runs is one table of [`step::Step`]s in [`steps`]; what a fresh machine lacks
 //! is installed by [`tools`], outside the checkout.
@@ -52,6 +52,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measures speed (release), as ratios to what the machine allows; arguments go to it
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Runs one of ci/drills against the release binary; arguments go to it
     Drill {
         /// The name of a file in ci/drills
@@ -98,6 +103,12 @@ fn run(task: Task) -> Result<bool> {
                 .args(["run", "--release", "-p", "comlog-sim", "--"])
                 .args(args),
         ),
+        Task::Bench { args } => {
+            let binary = tools::build_release()?;
+            tools::build_bench()?;
+            let bench = binary.with_file_name("comlog-bench");
+            exec(Command::new(bench).args(args).env("COMLOG_BIN", binary))
+        }
         Task::Drill { name, args } => exec(
             Command::new(format!("ci/drills/{name}"))
                 .args(args)

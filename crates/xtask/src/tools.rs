@@ -57,6 +57,13 @@ pub(crate) fn build_debug() -> Result<()> {
     )
 }
 
+/// Builds what `cargo xtask bench` runs beside the binary.
+pub(crate) fn build_bench() -> Result<()> {
+    run("cargo", &["build", "--release", "-p", "comlog-bench"])?;
+    let example = ["-p", "comlog-log", "--example", "speed"];
+    run("cargo", &[&["build", "--release"], &example[..]].concat())
+}
+
 /// Builds the binary in the release profile and says where it is.
 pub(crate) fn build_release() -> Result<PathBuf> {
     run("cargo", &["build", "--release", "-p", "comlog-cli"])?;

@@ -1,0 +1,107 @@
+//! The cases: each takes its figures once, beside the baselines of the same round.
+
+mod calls;
+mod consume;
+mod library;
+mod long;
+mod produce;
+mod tails;
+
+use std::path::PathBuf;
+
+use futures_util::future::BoxFuture;
+
+use crate::Result;
+use crate::baseline::Baselines;
+use crate::report::Figure;
+use crate::server::Server;
+
+/// What a case needs.
+pub(crate) struct Context {
+    pub(crate) binary: PathBuf,
+    /// An empty directory of its own.
+    pub(crate) dir: PathBuf,
+    pub(crate) quick: bool,
+    pub(crate) baselines: Baselines,
+}
+
+impl Context {
+    pub(crate) async fn server(&self) -> Result<Server> {
+        Server::start(&self.binary, &self.dir.join("data")).await
+    }
+
+    /// `count`, or less when it must be quick.
+    pub(crate) fn scaled(&self, count: u64) -> u64 {
+        if self.quick { count / 10 } else { count }
+    }
+}
+
+type Run = for<'a> fn(&'a Context) -> BoxFuture<'a, Result<Vec<Figure>>>;
+
+/// One case.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) full_only: bool,
+    pub(crate) run: Run,
+}
+
+const fn case(name: &'static str, about: &'static str, run: Run) -> Case {
+    Case {
+        name,
+        about,
+        full_only: false,
+        run,
+    }
+}
+
+pub(crate) const CASES: &[Case] = &[
+    case(
+        "produce-100",
+        "100 B records in batches of 1,000: 1 connection, 4 on one partition, 4 on 4",
+        |context| Box::pin(produce::small(context)),
+    ),
+    case("produce-1024", "the same with 1 KiB records", |context| {
+        Box::pin(produce::large(context))
+    }),
+    case("latency", "one record, one in flight, durable", |context| {
+        Box::pin(calls::latency(context))
+    }),
+    case(
+        "unary-64",
+        "64 unary producers, one record each call, durable",
+        |context| Box::pin(calls::unary(context)),
+    ),
+    case(
+        "partitions",
+        "64 unary producers over 1, 10, 100 and 1,000 partitions",
+        |context| Box::pin(calls::partitions(context)),
+    ),
+    case(
+        "consume-100",
+        "100 B records from the start, 1 consumer",
+        |context| Box::pin(consume::small(context)),
+    ),
+    case("consume-1024", "the same with 1 KiB records", |context| {
+        Box::pin(consume::large(context))
+    }),
+    case(
+        "tails",
+        "8 tails of one partition while 50,000 records a second are produced",
+        |context| Box::pin(tails::run(context)),
+    ),
+    case(
+        "start",
+        "start with 2,000 sealed segments, and with 2",
+        |context| Box::pin(long::start(context)),
+    ),
+    case("library", "the log without a server", |context| {
+        Box::pin(library::run(context))
+    }),
+    Case {
+        name: "memory",
+        about: "memory of the server after 10 GiB in and out",
+        full_only: true,
+        run: |context| Box::pin(long::memory(context)),
+    },
+];

@@ -1,0 +1,135 @@
+//! comlog's speed, as ratios to what the machine allows in the same run. See README.md beside this.
+
+mod baseline;
+mod cases;
+mod echo;
+mod measure;
+mod report;
+mod server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+use crate::baseline::Baselines;
+use crate::cases::{CASES, Case, Context};
+use crate::report::Report;
+
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// Rounds of a run, and of a quick one.
+const ROUNDS: usize = 5;
+const ROUNDS_QUICK: usize = 2;
+
+/// Measures comlog against what the machine allows
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench")]
+struct Args {
+    /// Fewer rounds with fewer records: for a first look, not for the record
+    #[arg(long)]
+    quick: bool,
+    /// Also the cases that take long: 10 GiB through one server
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// Only cases whose name contains this; may repeat
+    #[arg(long = "case", value_name = "NAME")]
+    cases: Vec<String>,
+    /// Print the cases and stop
+    #[arg(long)]
+    list: bool,
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+    /// Also write the result to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where to keep data while measuring
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// The binary to measure
+    #[arg(
+        long,
+        env = "COMLOG_BIN",
+        value_name = "FILE",
+        default_value = "target/release/comlog"
+    )]
+    binary: PathBuf,
+    /// For the bench itself: be the bare gRPC server that calls are compared with
+    #[arg(long, hide = true)]
+    echo_server: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Markdown,
+    Json,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<()> {
+    if args.echo_server {
+        return echo::serve().await;
+    }
+    if args.list {
+        for case in CASES {
+            println!("{:<16} {}", case.name, case.about);
+        }
+        return Ok(());
+    }
+    let wanted: Vec<&Case> = CASES
+        .iter()
+        .filter(|case| args.full || !case.full_only)
+        .filter(|case| {
+            let named = |name: &String| case.name.contains(name.as_str());
+            args.cases.is_empty() || args.cases.iter().any(named)
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Err("no such case, see --list; some need --full".into());
+    }
+    let report = measure_all(&args, &wanted).await?;
+    match args.output {
+        Output::Table => print!("{}", report.to_table()),
+        Output::Markdown => print!("{}", report.to_markdown()),
+        Output::Json => println!("{}", report.to_json()),
+    }
+    if let Some(path) = &args.json {
+        std::fs::write(path, format!("{}\n", report.to_json()))?;
+    }
+    Ok(())
+}
+
+/// Baselines and cases in turn, round by round.
+async fn measure_all(args: &Args, wanted: &[&Case]) -> Result<Report> {
+    let rounds = if args.quick { ROUNDS_QUICK } else { ROUNDS };
+    let mut report = Report::new(rounds);
+    for round in 1..=rounds {
+        for case in wanted {
+            let dir = tempfile::tempdir_in(&args.dir)?;
+            eprintln!("round {round} of {rounds}: baselines, {}", case.name);
+            let baselines = Baselines::measure(dir.path(), args.quick).await?;
+            report.add_baselines(&baselines);
+            let context = Context {
+                binary: args.binary.clone(),
+                dir: dir.path().to_owned(),
+                quick: args.quick,
+                baselines,
+            };
+            let figures = (case.run)(&context).await?;
+            report.add(case.name, figures);
+        }
+    }
+    Ok(report)
+}
