@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use comlog_archive::{
-    ArchiveError, ArchiveStore, ArchivedPartition, StoreOptions, Survey, verify_partition,
+    ArchiveError, ArchiveStore, ArchivedPartition, ArchivedTopic, StoreOptions, Survey,
+    verify_partition,
 };
 use comlog_proto::v1;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -186,7 +187,15 @@ async fn verify(url: &str, out: &mut Out) -> Result<()> {
     let progress = progress_bar(total);
     let mut damaged = 0;
     let mut rows = Vec::new();
-    for topic in survey.topics.iter().filter(|topic| topic.meta.is_none()) {
+    // One that was being made holds nothing yet.
+    let lost = |topic: &&ArchivedTopic| {
+        let holds = |partition: &ArchivedPartition| {
+            let manifest = partition.manifest.as_ref();
+            manifest.map_or(true, |manifest| !manifest.segments.is_empty())
+        };
+        topic.meta.is_none() && topic.partitions.iter().any(holds)
+    };
+    for topic in survey.topics.iter().filter(lost) {
         damaged += 1;
         print_damage(&topic.id, "the topic's metadata is gone", out)?;
     }

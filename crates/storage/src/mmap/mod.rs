@@ -175,9 +175,12 @@ impl MmapStorage {
         for name in file_names(&self.dir)? {
             if let Some(base_offset) = parse_segment_name(&name) {
                 let path = self.dir.join(name);
-                let len = fs::metadata(&path)
-                    .map_err(|error| io_error("stat", &path, error))?
-                    .len();
+                let len = match fs::metadata(&path) {
+                    Ok(metadata) => metadata.len(),
+                    // Removed since its name was read.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(io_error("stat", &path, error)),
+                };
                 found.push(SegmentMeta {
                     base_offset,
                     len,
