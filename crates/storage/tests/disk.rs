@@ -165,34 +165,52 @@ async fn maps_are_bounded_and_their_bytes_outlive_them() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn small_appends_end_at_once_and_larger_ones_wait_for_a_thread() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = DiskOptions {
-        inline_bytes_max: 1000,
-        ..DiskOptions::default()
-    };
-    let storage = DataDir::open(dir.path(), options)
-        .unwrap()
-        .storage("a")
+/// The runtime has one thread for calls that block, and that is taken while it matters.
+#[test]
+fn small_appends_end_at_once_and_larger_ones_wait_for_a_thread() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
         .unwrap();
-    let mut writer = storage.create(Offset(0), 1 << 20).await.unwrap();
-    let chunk = |value, len| [Bytes::from(vec![value; len])];
-    let first = chunk(0, 100);
-    writer.append(&first).await.unwrap(); // allocates
-    let small = chunk(1, 1000);
-    writer.append(&small).now_or_never().unwrap().unwrap();
-    let found = writer.reader().read(0..1100).await.unwrap().concat();
-    assert!(found == [&first[0][..], &small[0][..]].concat());
-    let file = fs::read(dir.path().join("a").join(segment_name(Offset(0)))).unwrap();
-    assert!(file[..1100] == found, "it went to the file");
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let options = DiskOptions {
+            inline_bytes_max: 1000,
+            ..DiskOptions::default()
+        };
+        let data_dir = DataDir::open(dir.path(), options).unwrap();
+        let storage = data_dir.storage("a").unwrap();
+        let mut writer = storage.create(Offset(0), 1 << 20).await.unwrap();
+        let chunk = |value, len| [Bytes::from(vec![value; len])];
+        let first = chunk(0, 100);
+        writer.append(&first).await.unwrap(); // allocates
 
-    assert!(writer.append(&chunk(2, 1001)).now_or_never().is_none());
-    for _ in 0..2 {
-        let refused = writer.append(&small).await;
-        assert!(matches!(refused, Err(StorageError::Failed { .. })));
-    }
-    assert_eq!(writer.len(), 1100);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (taken, taking) = tokio::sync::oneshot::channel();
+        let holder = tokio::task::spawn_blocking(move || {
+            taken.send(()).unwrap();
+            // Ends when its sender is dropped.
+            let _ = held.recv();
+        });
+        taking.await.unwrap();
+        let small = chunk(1, 1000);
+        writer.append(&small).now_or_never().unwrap().unwrap();
+        assert!(writer.append(&chunk(2, 1001)).now_or_never().is_none());
+        drop(release);
+        holder.await.unwrap();
+
+        for _ in 0..2 {
+            let refused = writer.append(&small).await;
+            assert!(matches!(refused, Err(StorageError::Failed { .. })));
+        }
+        assert_eq!(writer.len(), 1100);
+        let found = writer.reader().read(0..1100).await.unwrap().concat();
+        assert!(found == [&first[0][..], &small[0][..]].concat());
+        let file = fs::read(dir.path().join("a").join(segment_name(Offset(0)))).unwrap();
+        assert!(file[..1100] == found, "it went to the file");
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
