@@ -146,4 +146,29 @@ pub(crate) const TEST: &[Step] = &[
         needs: &[],
         run: Line("ci/drills/object-stores"),
     },
+    Step {
+        name: "archive",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/archive"),
+    },
+    Step {
+        name: "archive-writers",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/archive-writers"),
+    },
+    Step {
+        name: "archive-faults",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/archive-faults"),
+    },
+    Step {
+        name: "archive-kill",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/archive-kill"),
+    },
+    Step {
+        name: "archive-outage",
+        needs: &[tools::build_debug],
+        run: Line("ci/drills/archive-outage"),
+    },
 ];
