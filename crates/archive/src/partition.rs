@@ -189,6 +189,14 @@ impl PartitionArchive {
         }
     }
 
+    /// Looks whether this server is still the writer, before it changes what has no condition of its own.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Fenced`] when it is not; [`ArchiveError::Unavailable`].
+    pub async fn confirm(&mut self) -> Result<()> {
+        self.file()?.refresh().await
+    }
+
     /// Makes this server the writer, unless the archive has gone on without it.
     async fn claim(&mut self, writer: &Writer, log: &LogState) -> Result<()> {
         let object = self.keys.manifest().to_string();
@@ -321,6 +329,8 @@ impl PartitionArchive {
         let there = file.manifest().cloned();
         match there {
             Some(there) if self.catalog.manifest().as_ref() != Some(&there) => {
+                // It may name a segment whose upload was not known to have ended.
+                self.resident = None;
                 self.catalog.publish(&writer.archive_id, there).await
             }
             _ => Ok(()),
