@@ -37,8 +37,6 @@ struct Worker {
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
     closing: CancellationToken,
-    /// Which partition is looked at first, so that each has its turn.
-    turn: usize,
 }
 
 impl Archive {
@@ -56,7 +54,6 @@ impl Archive {
             clock: clock.clone(),
             tasks: tasks.clone(),
             closing: closing.clone(),
-            turn: 0,
         };
         let closing = closing.clone();
         tasks.spawn(async move {
@@ -103,13 +100,24 @@ impl Archive {
 }
 
 impl Worker {
-    async fn run(mut self) {
-        let writer = self.find_writer().await;
+    async fn run(self) {
         let interval = Duration::from_millis(self.archive.config.interval_ms);
+        // Which partition is looked at first, so that each has its turn.
+        let mut turn = 0;
+        let writer = self.find_writer();
+        tokio::pin!(writer);
+        let writer = loop {
+            tokio::select! {
+                writer = &mut writer => break writer,
+                // What waits meanwhile is counted.
+                () = tokio::time::sleep(interval) => self.look_around(None, turn),
+            }
+        };
         loop {
             if !self.archive.is_stopped() {
                 self.archive.clear_tombs(&writer).await;
-                self.look_around(&writer);
+                turn = turn.wrapping_add(1);
+                self.look_around(Some(&writer), turn);
             }
             tokio::select! {
                 () = self.archive.wake.notified() => {}
@@ -173,8 +181,9 @@ impl Worker {
         })
     }
 
-    /// Looks at every partition once, and starts work where there is some and room for it.
-    fn look_around(&mut self, writer: &Writer) {
+    /// Looks at every partition once, counts what waits, and starts work where there is some, room for
+    /// it and a writer.
+    fn look_around(&self, writer: Option<&Writer>, turn: usize) {
         let topics = self.topics.list();
         let mut all: Vec<(&Arc<Topic>, TopicDefaults, Arc<Partition>)> = Vec::new();
         for topic in &topics {
@@ -183,9 +192,7 @@ impl Worker {
             all.extend(partitions.map(|partition| (topic, effective.clone(), partition)));
         }
         let (mut segments, mut bytes, mut oldest) = (0, 0, Duration::ZERO);
-        let count = all.len().max(1);
-        self.turn = (self.turn + 1) % count;
-        let (behind, ahead) = all.split_at(self.turn.min(all.len()));
+        let (behind, ahead) = all.split_at(turn % all.len().max(1));
         for (topic, effective, partition) in ahead.iter().chain(behind) {
             let Some(slot) = self.archive.slot(topic.id(), partition.key().partition) else {
                 continue;
@@ -206,7 +213,9 @@ impl Worker {
             } else {
                 continue;
             }
-            self.start_work(writer, topic, partition, slot, log);
+            if let Some(writer) = writer {
+                self.start_work(writer, topic, partition, slot, log);
+            }
         }
         let counters = &self.archive.counters;
         counters.backlog_segments.store(segments, Ordering::Relaxed);
@@ -334,7 +343,10 @@ impl Job {
         self.log.fencing_token = owner.fencing_token;
         // Behind the take-over: a server that was superseded must not change the topic either.
         work.take_over(&self.writer, &self.log).await?;
-        self.put_topic().await?;
+        if !self.archive.has_topic(&self.topic) {
+            work.confirm().await?;
+            self.put_topic().await?;
+        }
         let config = &self.archive.config;
         let grace = Duration::from_millis(config.orphan_grace_ms);
         let grace = self.orphans.then_some(grace);
@@ -348,9 +360,6 @@ impl Job {
 
     /// The topic's metadata lies in the archive before anything of its partitions does.
     async fn put_topic(&self) -> Result<(), ArchiveError> {
-        if self.archive.has_topic(&self.topic) {
-            return Ok(());
-        }
         let meta = self.topic.meta();
         let content = topic_store::encode(&meta)?;
         self.writer
