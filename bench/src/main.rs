@@ -20,7 +20,7 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 
 /// Rounds of a run, and of a quick one.
 const ROUNDS: usize = 5;
-const ROUNDS_QUICK: usize = 2;
+const ROUNDS_QUICK: usize = 3;
 
 /// Measures comlog against what the machine allows
 #[derive(Debug, Parser)]
