@@ -1,14 +1,14 @@
 /** Chromium on one side, the command line on the other, the real server between them. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { after } from "node:test";
 
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 
+import { comlog as run, type Line } from "../../packages/comlog/test/cli.js";
 import { Server } from "../../packages/comlog/test/server.js";
 
-export { Server };
+export { Server, type Line };
 
 /** Longer than anything here takes; what waits this long has failed. */
 export const PATIENCE = 60_000;
@@ -60,32 +60,8 @@ export async function openTab(page: Page, url: string): Promise<Page> {
 }
 
 /** Runs `comlog`, and gives what it wrote; fails when it does. */
-export async function comlog(server: Server, args: string[], input: string | Uint8Array = ""): Promise<string> {
-  const binary = process.env["COMLOG_BIN"];
-  if (binary === undefined) throw new Error("COMLOG_BIN names no comlog to test with");
-  const env = { ...process.env, COMLOG_SERVER: server.url };
-  const child = spawn(binary, args, { env, stdio: ["pipe", "pipe", "pipe"] });
-  let out = "";
-  let errors = "";
-  child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => (errors += chunk.toString()));
-  // A command that reads nothing may have ended before.
-  child.stdin.on("error", () => undefined);
-  child.stdin.end(input);
-  const code = await new Promise((resolve) => child.on("close", resolve));
-  assert.equal(code, 0, `comlog ${args.join(" ")}: ${errors}`);
-  return out;
-}
-
-/** One line of an export. */
-export interface Line {
-  topic: string;
-  partition: number;
-  offset: number;
-  timestamp_ms: number;
-  key: string | null;
-  value: string | null;
-  headers: { name: string; value: string | null }[];
+export function comlog(server: Server, args: string[], input: string | Uint8Array = ""): Promise<string> {
+  return run(server.url, args, input);
 }
 
 /** Every record that a page holds, as it saves them. */

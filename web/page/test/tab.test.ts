@@ -7,6 +7,8 @@ import { after, test } from "node:test";
 
 import type { Page } from "playwright-core";
 
+import { archivedTopic } from "../../packages/comlog/test/archived.js";
+import { consumed } from "../../packages/comlog/test/cli.js";
 import { append, comlog, holds, lines, openPage, records, startBrowser, startServer, type Line } from "./support.js";
 
 const server = await startServer();
@@ -29,7 +31,7 @@ test("records appended without a connection are copied to the server when it is 
   await page.getByText("Connected", { exact: true }).waitFor();
   await transfer(page, "landed", "To the server");
   await page.getByText("3 records copied to landed/0.").waitFor();
-  const read = await consumed("landed");
+  const read = await consumed(server.url, "landed");
   assert.deepEqual(withoutTopic(read), withoutTopic(local), "keys, values, headers and timestamps");
 });
 
@@ -71,23 +73,40 @@ test("a segment the server wrote shows the same records, and where it is damaged
   for (let batch = 0; batch < 3; batch += 1) {
     await comlog(server, ["produce", "kept", "--no-progress", "--compression", "zstd"], lines(100, `batch ${batch} `));
   }
-  const written = await consumed("kept");
+  const written = await consumed(server.url, "kept");
   const path = await segmentOf("kept");
   const page = await openPage(browser, `${server.url}/?view=segment`);
   await page.setInputFiles('input[type="file"]', path);
-  await page.getByText("3 batches · 300 records · offsets 0 to 299").waitFor();
+  await page.getByText(/ · \d+ batches · 300 records · offsets 0 to 299$/).waitFor();
   assert.deepEqual(withoutTopic(await records(page)), withoutTopic(written));
 
   const bytes = await readFile(path);
   const second = 12 + bytes.readInt32BE(8);
+  const first = Number(bytes.readBigInt64BE(second));
+  const last = first + bytes.readInt32BE(second + 23);
   bytes[second + 80] = (bytes[second + 80] as number) ^ 0xff;
   const damaged = join(folder, "00000000000000000000.log");
   await writeFile(damaged, bytes);
   await page.setInputFiles('input[type="file"]', damaged);
   await page.getByRole("alert").getByText("Damaged:").waitFor();
-  await page.getByText("2 batches · 200 records").waitFor();
-  const around = withoutTopic(written).filter((line) => line.offset < 100 || line.offset >= 200);
+  await page.getByText(`${300 - (last - first + 1)} records · `).waitFor();
+  const around = withoutTopic(written).filter(({ offset }) => offset < first || offset > last);
   assert.deepEqual(withoutTopic(await records(page)), around, "what is around the damage is read");
+});
+
+test("a segment of the archive that is dropped onto the page shows the records of the command line", async () => {
+  const archived = await archivedTopic();
+  after(() => archived.remove());
+  const page = await openPage(browser, `${server.url}/?view=segment`);
+  let next = 0;
+  for (const name of archived.segments) {
+    await drop(page, name, await readFile(join(archived.folder, archived.partition, name)));
+    const end = Number(name.split("-")[1]);
+    await page.getByText(`${(end - next).toLocaleString("en")} records · offsets ${next.toLocaleString("en")} to`).waitFor();
+    assert.deepEqual(withoutTopic(await records(page)), withoutTopic(archived.records.slice(next, end)), name);
+    next = end;
+  }
+  assert.equal(next, archived.records.length, "the segments are the whole topic");
 });
 
 test("what is no segment is refused", async () => {
@@ -106,15 +125,7 @@ async function transfer(page: Page, topic: string, button: string, from = 0): Pr
   await page.getByRole("button", { name: button }).click();
 }
 
-async function consumed(topic: string): Promise<Line[]> {
-  const text = await comlog(server, ["consume", topic, "-o", "json"]);
-  return text
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as Line);
-}
-
-function withoutTopic(all: Line[]): Omit<Line, "topic">[] {
+function withoutTopic(all: readonly Line[]): Omit<Line, "topic">[] {
   return all.map(({ topic: _, ...rest }) => rest);
 }
 
@@ -125,4 +136,19 @@ async function segmentOf(topic: string): Promise<string> {
   const at = join(server.data, "topics", id, "0");
   const name = (await readdir(at)).find((file) => file.endsWith(".log")) ?? "";
   return join(at, name);
+}
+
+/** Drops a file onto the page, as a person does. */
+async function drop(page: Page, name: string, content: Buffer): Promise<void> {
+  const transfer = await page.evaluateHandle(
+    ([fileName, base64]) => {
+      const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+      const carried = new DataTransfer();
+      carried.items.add(new File([bytes], fileName));
+      return carried;
+    },
+    [name, content.toString("base64")] as const,
+  );
+  const target = page.locator(".view.segment");
+  for (const event of ["dragenter", "dragover", "drop"]) await target.dispatchEvent(event, { dataTransfer: transfer });
 }
