@@ -31,7 +31,7 @@ pub use partition::{LocalRetention, LogState, PartitionArchive, Progress, Writer
 pub use store::{ArchiveStore, Pieces, StoreOptions};
 pub use survey::{ArchivedPartition, ArchivedTopic, Survey};
 pub use upload::read_back;
-pub use verify::verify_partition;
+pub use verify::{Verified, has_lost_metadata, verify_partition};
 
 /// The result of an operation on the archive.
 pub type Result<T, E = ArchiveError> = std::result::Result<T, E>;

@@ -121,26 +121,18 @@ async fn read_topic(
     partitions: &BTreeSet<u32>,
     named: &mut BTreeSet<Path>,
 ) -> Result<ArchivedTopic> {
-    let key = topic_key(&id);
-    let meta = store.get(&key).await?.map(|(content, _)| content);
-    named.insert(key);
     let mut found = Vec::with_capacity(partitions.len());
     for &partition in partitions {
         let keys = PartitionKeys::new(&id, partition);
-        let manifest = read_manifest(store, &keys).await;
+        let Some(manifest) = read_manifest(store, &keys).await? else {
+            // Its topic was deleted since it was listed.
+            continue;
+        };
         named.insert(keys.manifest());
-        match &manifest {
-            Ok(manifest) => {
-                named.extend(
-                    manifest
-                        .segments
-                        .iter()
-                        .flat_map(|entry| keys.all_of(entry)),
-                );
-                named.extend(manifest.state.as_ref().map(|state| keys.state(state)));
-            }
-            Err(ArchiveError::Damaged { .. } | ArchiveError::UnknownFormat { .. }) => {}
-            Err(error) => return Err(error.clone()),
+        if let Ok(manifest) = &manifest {
+            let segments = manifest.segments.iter();
+            named.extend(segments.flat_map(|entry| keys.all_of(entry)));
+            named.extend(manifest.state.as_ref().map(|state| keys.state(state)));
         }
         found.push(ArchivedPartition {
             partition,
@@ -148,6 +140,10 @@ async fn read_topic(
             manifest,
         });
     }
+    // Behind the manifests: it is there before a manifest names anything.
+    let key = topic_key(&id);
+    let meta = store.get(&key).await?.map(|(content, _)| content);
+    named.insert(key);
     Ok(ArchivedTopic {
         id,
         meta,
@@ -155,13 +151,21 @@ async fn read_topic(
     })
 }
 
-async fn read_manifest(store: &ArchiveStore, keys: &PartitionKeys) -> Result<Manifest> {
+/// A manifest that was listed, or what is wrong with it; `None` when it was deleted since.
+async fn read_manifest(
+    store: &ArchiveStore,
+    keys: &PartitionKeys,
+) -> Result<Option<Result<Manifest>>> {
     let key = keys.manifest();
-    let Some((content, _)) = store.get(&key).await? else {
-        return Err(ArchiveError::Damaged {
-            object: key.to_string(),
-            reason: "it is gone".to_owned(),
-        });
+    if let Some((content, _)) = store.get(&key).await? {
+        return Ok(Some(Manifest::decode(key.as_ref(), &content)));
+    }
+    // A log that is left out is a log that is lost, so one answer is not enough.
+    let listed = store.list(keys.dir()).await?;
+    let is_listed = listed.iter().any(|object| object.location == key);
+    let damaged = ArchiveError::Damaged {
+        object: key.to_string(),
+        reason: "it is listed, and not there".to_owned(),
     };
-    Manifest::decode(key.as_ref(), &content)
+    Ok(is_listed.then_some(Err(damaged)))
 }

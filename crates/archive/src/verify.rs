@@ -1,17 +1,33 @@
 //! Reads an archived partition whole and checks every checksum.
+//!
+//! The server may go on meanwhile. So nothing is called damage before the manifest was read again
+//! and still names it.
 
 use comlog_log::Snapshot;
 use comlog_storage::BlockSums;
 use object_store::path::Path;
 
-use crate::manifest::{Manifest, SegmentEntry};
+use crate::key::topic_key;
+use crate::manifest::{Manifest, SegmentEntry, StateEntry};
 use crate::store::ArchiveStore;
-use crate::survey::ArchivedPartition;
+use crate::survey::{ArchivedPartition, ArchivedTopic, Survey};
 use crate::upload::read_back;
 use crate::{ArchiveError, Result};
 
-/// Everything that is wrong with a partition; `count` is told the bytes of each segment when it was
-/// read.
+/// The state of a log is replaced with every upload; it is looked for this often.
+const STATE_ATTEMPTS: u32 = 10;
+
+/// What was found out about a partition.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// Everything that is wrong.
+    pub damage: Vec<ArchiveError>,
+    /// Segments that the server removed meanwhile, as its manifest says.
+    pub removed: u64,
+}
+
+/// Checks everything that the manifest of `partition` names, as far as the archive still does;
+/// `count` is told the bytes of each segment when it was looked at.
 ///
 /// # Errors
 /// [`ArchiveError::Unavailable`]: then nothing is known.
@@ -19,29 +35,84 @@ pub async fn verify_partition(
     store: &ArchiveStore,
     partition: &ArchivedPartition,
     count: &mut (dyn FnMut(u64) + Send),
-) -> Result<Vec<ArchiveError>> {
+) -> Result<Verified> {
+    let mut verified = Verified::default();
     let manifest = match &partition.manifest {
         Ok(manifest) => manifest,
-        Err(error) => return Ok(vec![error.clone()]),
+        Err(error) => {
+            verified.damage.push(error.clone());
+            return Ok(verified);
+        }
     };
-    let mut found = Vec::new();
     for entry in &manifest.segments {
-        note(check_segment(store, partition, entry).await, &mut found)?;
+        if let Some(damage) = damage(check_segment(store, partition, entry).await)? {
+            if still_names(store, partition, entry).await? {
+                verified.damage.push(damage);
+            } else {
+                verified.removed += 1;
+            }
+        }
         count(entry.len);
     }
-    note(check_state(store, partition, manifest).await, &mut found)?;
-    Ok(found)
+    let state = verify_state(store, partition, manifest).await?;
+    verified.damage.extend(state);
+    Ok(verified)
 }
 
-/// Damage is found; anything else ends the check.
-fn note(checked: Result<()>, found: &mut Vec<ArchiveError>) -> Result<()> {
-    match checked {
-        Err(error @ (ArchiveError::Damaged { .. } | ArchiveError::UnknownFormat { .. })) => {
-            found.push(error);
-            Ok(())
-        }
-        checked => checked,
+/// Whether a topic holds records and nothing says what it is called: its metadata is gone.
+///
+/// # Errors
+/// [`ArchiveError::Unavailable`].
+pub async fn has_lost_metadata(store: &ArchiveStore, topic: &ArchivedTopic) -> Result<bool> {
+    if topic.meta.is_some() || !topic.partitions.iter().any(holds_something) {
+        return Ok(false);
     }
+    // The server may have made it or deleted it since: metadata comes before the first segment, and
+    // goes behind the last manifest.
+    let partitions = Survey::partitions_of(store, &topic.id).await?;
+    let is_there = store.get(&topic_key(&topic.id)).await?.is_some();
+    Ok(!is_there && partitions.iter().any(holds_something))
+}
+
+fn holds_something(partition: &ArchivedPartition) -> bool {
+    let manifest = partition.manifest.as_ref();
+    manifest.map_or(true, |manifest| !manifest.segments.is_empty())
+}
+
+/// Damage, if that is what a check found; any other error ends the verification.
+fn damage(checked: Result<()>) -> Result<Option<ArchiveError>> {
+    match checked {
+        Ok(()) => Ok(None),
+        Err(error @ (ArchiveError::Damaged { .. } | ArchiveError::UnknownFormat { .. })) => {
+            Ok(Some(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The manifest as it is now; `None` when it is gone, with everything that it named.
+async fn manifest_now(
+    store: &ArchiveStore,
+    partition: &ArchivedPartition,
+) -> Result<Option<Manifest>> {
+    let key = partition.keys.manifest();
+    let found = store.get(&key).await?;
+    found
+        .map(|(content, _)| Manifest::decode(key.as_ref(), &content))
+        .transpose()
+}
+
+async fn still_names(
+    store: &ArchiveStore,
+    partition: &ArchivedPartition,
+    entry: &SegmentEntry,
+) -> Result<bool> {
+    let now = match manifest_now(store, partition).await {
+        Ok(now) => now,
+        // Then the manifest is no excuse.
+        error => return damage(error.map(drop)).map(|damage| damage.is_some()),
+    };
+    Ok(now.is_some_and(|now| now.segments.contains(entry)))
 }
 
 async fn check_segment(
@@ -65,14 +136,42 @@ async fn check_segment(
     Ok(())
 }
 
-async fn check_state(
+/// Checks the state that `manifest` names, or the one that has taken its place.
+async fn verify_state(
     store: &ArchiveStore,
     partition: &ArchivedPartition,
     manifest: &Manifest,
+) -> Result<Option<ArchiveError>> {
+    let mut named = manifest.state.clone();
+    for _ in 0..STATE_ATTEMPTS {
+        let Some(entry) = &named else {
+            return Ok(None);
+        };
+        let Some(found) = damage(check_state(store, partition, entry).await)? else {
+            return Ok(None);
+        };
+        let now = match manifest_now(store, partition).await {
+            Ok(now) => now,
+            error => return damage(error.map(drop)),
+        };
+        let now = now.and_then(|now| now.state);
+        if now == named {
+            return Ok(Some(found));
+        }
+        named = now;
+    }
+    let what = format!("get the state of {}", partition.keys.dir());
+    Err(ArchiveError::unavailable(
+        what,
+        "it is replaced again and again",
+    ))
+}
+
+async fn check_state(
+    store: &ArchiveStore,
+    partition: &ArchivedPartition,
+    entry: &StateEntry,
 ) -> Result<()> {
-    let Some(entry) = &manifest.state else {
-        return Ok(());
-    };
     let key = partition.keys.state(entry);
     let state = content(store, &key).await?;
     if crc32c::crc32c(&state) != entry.crc {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use comlog_archive::{
-    ArchiveError, ArchiveStore, ArchivedPartition, ArchivedTopic, StoreOptions, Survey,
-    verify_partition,
+    ArchiveError, ArchiveStore, ArchivedPartition, StoreOptions, Survey, Verified,
+    has_lost_metadata, verify_partition,
 };
 use comlog_proto::v1;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -185,33 +185,28 @@ async fn verify(url: &str, out: &mut Out) -> Result<()> {
         .map(|manifest| manifest.bytes())
         .sum();
     let progress = progress_bar(total);
-    let mut damaged = 0;
+    let (mut damaged, mut removed) = (0, 0);
     let mut rows = Vec::new();
-    // One that was being made holds nothing yet.
-    let lost = |topic: &&ArchivedTopic| {
-        let holds = |partition: &ArchivedPartition| {
-            let manifest = partition.manifest.as_ref();
-            manifest.map_or(true, |manifest| !manifest.segments.is_empty())
-        };
-        topic.meta.is_none() && topic.partitions.iter().any(holds)
-    };
-    for topic in survey.topics.iter().filter(lost) {
-        damaged += 1;
-        print_damage(&topic.id, "the topic's metadata is gone", out)?;
+    for topic in &survey.topics {
+        let lost = has_lost_metadata(&store, topic).await.map_err(explain)?;
+        if lost {
+            damaged += 1;
+            print_damage(&topic.id, "the topic's metadata is gone", out)?;
+        }
     }
     for partition in partitions() {
         let mut count = |bytes| progress.inc(bytes);
-        let found = verify_partition(&store, partition, &mut count)
-            .await
-            .map_err(explain)?;
-        damaged += found.len();
-        for error in &found {
+        let verified = verify_partition(&store, partition, &mut count).await;
+        let verified = verified.map_err(explain)?;
+        damaged += verified.damage.len();
+        removed += verified.removed;
+        for error in &verified.damage {
             print_damage(partition.keys.dir().as_ref(), &error.to_string(), out)?;
         }
         if out.is_json() {
-            out.json(&verified_json(partition, found.len()))?;
+            out.json(&verified_json(partition, &verified))?;
         } else {
-            rows.push(verified_row(partition, found.len()));
+            rows.push(verified_row(partition, &verified));
         }
     }
     progress.finish_and_clear();
@@ -233,6 +228,11 @@ async fn verify(url: &str, out: &mut Out) -> Result<()> {
             ],
             &rows,
         )?;
+        if removed > 0 {
+            out.line(format_args!(
+                "note {removed} segments were removed by the server meanwhile"
+            ))?;
+        }
         if orphans > 0 {
             let bytes = output::bytes(orphan_bytes);
             out.line(format_args!(
@@ -257,8 +257,8 @@ fn print_damage(place: &str, reason: &str, out: &mut Out) -> Result<()> {
     }
 }
 
-fn verified_row(partition: &ArchivedPartition, damaged: usize) -> Vec<String> {
-    let damage = match damaged {
+fn verified_row(partition: &ArchivedPartition, verified: &Verified) -> Vec<String> {
+    let damage = match verified.damage.len() {
         0 => "none".to_owned(),
         count => count.to_string(),
     };
@@ -284,7 +284,7 @@ fn verified_row(partition: &ArchivedPartition, damaged: usize) -> Vec<String> {
     }
 }
 
-fn verified_json(partition: &ArchivedPartition, damaged: usize) -> Value {
+fn verified_json(partition: &ArchivedPartition, verified: &Verified) -> Value {
     let manifest = partition.manifest.as_ref().ok();
     json!({
         "kind": "partition",
@@ -296,6 +296,7 @@ fn verified_json(partition: &ArchivedPartition, damaged: usize) -> Value {
         "start_offset": manifest.map(|manifest| manifest.log_start_offset),
         "end_offset": manifest.map(|manifest| manifest.end_offset().0),
         "writer_epoch": manifest.map(|manifest| manifest.writer_epoch),
-        "damaged": damaged,
+        "removed": verified.removed,
+        "damaged": verified.damage.len(),
     })
 }
