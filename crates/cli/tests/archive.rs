@@ -127,7 +127,10 @@ fn a_data_directory_is_rebuilt_from_the_archive_alone() {
         ],
         b"",
     );
-    it.server.ok(&["produce", "t"], &lines(0, 5_000));
+    it.server
+        .ok(&["produce", "t", "--partition", "0"], &lines(0, 1_000));
+    it.server
+        .ok(&["produce", "t", "--partition", "2"], &lines(1_000, 4_000));
     commit(&it.server, "readers", "t", 7);
     it.server.ok(&["archive", "flush"], b"");
     let all = ["consume", "t", "--format", "%p/%o %v\n"];
@@ -169,6 +172,73 @@ fn a_data_directory_is_rebuilt_from_the_archive_alone() {
     before.retain(|line| !after.contains(line));
     assert!(before.is_empty(), "nothing was renumbered");
     assert_eq!(it.verify().status.code(), Some(0));
+}
+
+#[test]
+fn committed_offsets_behind_the_restored_end_are_set_back_to_it() {
+    let mut it = Archived::start(&[]);
+    it.server.ok(&["produce", "t"], &lines(0, 100));
+    it.server.ok(&["archive", "flush"], b"");
+    it.server.ok(&["produce", "t"], &lines(100, 50));
+    commit(&it.server, "ahead", "t", 150);
+    commit(&it.server, "behind", "t", 7);
+    // Only the commits reach the archive, not the records that they speak of.
+    it.server
+        .ok(&["archive", "flush", "__consumer_offsets"], b"");
+    it.server.stop();
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let to = folder.path().join("restored");
+    let to_text = to.to_str().expect("a temporary path is text");
+    let restored = it.run(&["restore", "--from", &it.url(), "--to", to_text]);
+    assert_eq!(restored.status.code(), Some(0), "{restored:?}");
+    let told = String::from_utf8_lossy(&restored.stdout);
+    assert!(
+        told.contains("group ahead had committed t/0 up to 150"),
+        "{told}"
+    );
+    assert!(!told.contains("group behind"), "{told}");
+
+    let mut server = Server::start_in(&to, &serve_args(it.archive.path(), &[]));
+    let committed = |server: &Server, group| {
+        let rows = server.json(&["group", "describe", group]);
+        rows[0]["offset"].as_i64().expect("one offset")
+    };
+    assert_eq!(committed(&server, "ahead"), 100);
+    assert_eq!(committed(&server, "behind"), 7);
+    server.ok(&["produce", "t"], &lines(200, 10));
+    server.ok(&["archive", "flush"], b"");
+    server.kill_and_restart();
+    assert_eq!(committed(&server, "ahead"), 100, "it is archived and kept");
+    assert_eq!(it.verify().status.code(), Some(0));
+}
+
+#[test]
+fn no_archived_partition_is_left_out_for_older_metadata() {
+    let mut it = Archived::start(&[]);
+    it.server.ok(&["produce", "t"], &lines(0, 10));
+    it.server.ok(&["archive", "flush"], b"");
+    let described = it.server.json(&["topic", "describe", "t"]);
+    let id = described[0]["id"].as_str().expect("it has an id");
+    let metadata = it.archive.path().join("topics").join(id).join("topic");
+    let older = std::fs::read(&metadata).expect("the object is there");
+    it.server
+        .ok(&["topic", "alter", "t", "--partitions", "3"], b"");
+    it.server
+        .ok(&["produce", "t", "--partition", "2"], &lines(10, 10));
+    it.server.ok(&["archive", "flush"], b"");
+    it.server.stop();
+    // As a store gives it back whose last write of that object was undone.
+    std::fs::write(&metadata, older).expect("it can be written");
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let to = folder.path().join("restored");
+    let to_text = to.to_str().expect("a temporary path is text");
+    let restored = it.run(&["restore", "--from", &it.url(), "--to", to_text]);
+    assert_eq!(restored.status.code(), Some(0), "{restored:?}");
+    let server = Server::start_in(&to, &serve_args(it.archive.path(), &[]));
+    let all = [lines(0, 10), lines(10, 10)].concat();
+    assert_eq!(sorted(&consume(&server, "t")), sorted(&all));
 }
 
 #[test]

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use comlog_log::{AppendRequest, Clock};
 use comlog_proto::v1::Reason;
-use comlog_record::{BatchBuilder, Compression, Offset, RecordBatch};
+use comlog_record::{Offset, RecordBatch};
 use parking_lot::RwLock;
-use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::broker_config::GroupsConfig;
-use crate::group_state::{Change, OffsetKey, OffsetValue, State};
+use crate::group_state::{self, Change, OffsetKey, OffsetValue, State};
 use crate::partition::{Append, AppendOutcome, Partition, Reply};
 use crate::status::ServiceError;
 
@@ -192,14 +191,8 @@ impl Keeper {
     }
 
     fn encode(&self, changes: &[Change]) -> Result<RecordBatch, ServiceError> {
-        let now = self.clock.now();
-        let mut builder = BatchBuilder::new(self.partition.limits());
-        for (key, value) in changes {
-            let value = value.as_ref().map(Message::encode_to_vec);
-            let key = key.encode_to_vec();
-            builder.push(now, Some(&key), value.as_deref(), std::iter::empty())?;
-        }
-        Ok(builder.build(Compression::None, None)?)
+        let limits = self.partition.limits();
+        Ok(group_state::encode(changes, limits, self.clock.now())?)
     }
 
     /// As many batches as it takes.

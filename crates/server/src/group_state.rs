@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use comlog_proto::v1::{self, Reason};
+use comlog_record::{BatchBuilder, Compression, EncodeError, Limits, RecordBatch, Timestamp};
 use prost::Message;
 
 use crate::fetch;
@@ -103,7 +104,23 @@ pub(crate) async fn replay(partition: &Partition, topics: &Topics) -> Result<Sta
     Ok(state)
 }
 
-fn decode(record: &v1::Record) -> Result<Change, ServiceError> {
+/// One batch that makes these changes.
+pub(crate) fn encode(
+    changes: &[Change],
+    limits: Limits,
+    now: Timestamp,
+) -> Result<RecordBatch, EncodeError> {
+    let mut builder = BatchBuilder::new(limits);
+    for (key, value) in changes {
+        let value = value.as_ref().map(Message::encode_to_vec);
+        let key = key.encode_to_vec();
+        builder.push(now, Some(&key), value.as_deref(), std::iter::empty())?;
+    }
+    builder.build(Compression::None, None)
+}
+
+/// What a record changes.
+pub(crate) fn decode(record: &v1::Record) -> Result<Change, ServiceError> {
     let corrupt = |what: &str| {
         let message = format!("committed offset at offset {}: {what}", record.offset);
         ServiceError::new(Reason::Corrupt, message)

@@ -70,7 +70,7 @@ mod topics;
 mod topics_env;
 mod units;
 
-pub use archive::{ArchiveConfig, RestoreError, RestoreProgress, Restored, restore};
+pub use archive::{ArchiveConfig, ClampedOffset, RestoreError, RestoreProgress, Restored, restore};
 pub use broker::{Broker, OpenError};
 pub use broker_config::{AppendConfig, BrokerConfig, FetchConfig, GroupsConfig, TopicsConfig};
 pub use budget::ConnectionBudget;

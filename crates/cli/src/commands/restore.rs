@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use comlog_server::{RestoreError, RestoreProgress};
-use serde_json::json;
+use comlog_server::{ClampedOffset, RestoreError, RestoreProgress};
+use serde_json::{Value, json};
 
 use crate::commands::archive;
 use crate::error::{CliError, Result};
@@ -14,7 +14,8 @@ use crate::output::{self, Out};
 ///
 /// The same topics, records, offsets and committed offsets as were archived, in a new leader epoch;
 /// every segment is checked on the way. What was appended after the last `comlog archive flush`, or
-/// within the server's archive.roll_interval_ms, is not in the archive. The directory appears when it is
+/// within the server's archive.roll_interval_ms, is not in the archive; where a group had committed
+/// behind that, its offset is set back to the end, and a line says so. The directory appears when it is
 /// whole. Do not let the old server go on: the one that is started on DIR takes the archive over.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -47,8 +48,16 @@ pub(crate) async fn run(args: &RestoreArgs, out: &mut Out) -> Result<()> {
             "partitions": restored.partitions,
             "segments": restored.segments,
             "bytes": restored.bytes,
+            "clamped_offsets": restored.clamped_offsets.iter().map(clamped_json).collect::<Vec<_>>(),
         }))?;
     } else {
+        for clamped in &restored.clamped_offsets {
+            out.line(format_args!(
+                "note group {} had committed {}/{} up to {}; what was archived ends at {}, which is \
+                 committed now",
+                clamped.group, clamped.topic, clamped.partition, clamped.committed, clamped.end
+            ))?;
+        }
         out.line(format_args!(
             "restored {} topics, {} partitions, {} segments, {} to {}",
             restored.topics,
@@ -59,6 +68,16 @@ pub(crate) async fn run(args: &RestoreArgs, out: &mut Out) -> Result<()> {
         ))?;
     }
     out.flush()
+}
+
+fn clamped_json(clamped: &ClampedOffset) -> Value {
+    json!({
+        "group": clamped.group,
+        "topic": clamped.topic,
+        "partition": clamped.partition,
+        "committed": clamped.committed.0,
+        "end": clamped.end.0,
+    })
 }
 
 fn explain(error: RestoreError) -> CliError {

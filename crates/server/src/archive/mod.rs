@@ -4,6 +4,7 @@ mod config;
 mod flush;
 mod partition;
 mod restore;
+mod restored_offsets;
 mod status;
 mod tombs;
 mod worker;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 pub use config::ArchiveConfig;
 pub use restore::{RestoreError, RestoreProgress, Restored, restore};
+pub use restored_offsets::ClampedOffset;
 
 use crate::topic_store::TopicMeta;
 use partition::Slot;

@@ -12,8 +12,10 @@ use comlog_log::{CHECKPOINT_BLOB, LogConfig, SegmentInfo, Snapshot, index_blob_n
 use comlog_record::{LeaderEpoch, Offset, Timestamp};
 use comlog_storage::{DataDir, DiskOptions, Storage, StorageError};
 
-use crate::producer_ids;
+use super::restored_offsets::{self, ClampedOffset, Ends};
+use crate::status::ServiceError;
 use crate::topic_store::{self, TopicMeta};
+use crate::{groups, producer_ids};
 
 /// Added to the newest leader epoch in the archive: the server that is gone may have raised it since.
 const UNKNOWN_EPOCHS: i32 = 1_000;
@@ -49,6 +51,9 @@ pub enum RestoreError {
     /// The local disk.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The committed offsets cannot be read back.
+    #[error("committed offsets: {0}")]
+    Offsets(ServiceError),
 }
 
 /// How far it is, told after each piece.
@@ -61,7 +66,7 @@ pub struct RestoreProgress {
 }
 
 /// What was restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Restored {
     /// Topics, those that comlog keeps for itself included.
     pub topics: u64,
@@ -71,11 +76,13 @@ pub struct Restored {
     pub segments: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Commits of groups that lay behind the end of what was archived.
+    pub clamped_offsets: Vec<ClampedOffset>,
 }
 
 /// Makes the data directory `to`, which must be absent or empty, from what `store` holds: the same
-/// topics, records, offsets and committed offsets, in a new leader epoch. Every segment is checked.
-/// The directory appears only when it is whole.
+/// topics, records, offsets and committed offsets (but none behind the end of its partition), in a new
+/// leader epoch. Every segment is checked. The directory appears only when it is whole.
 ///
 /// # Errors
 /// [`RestoreError`]; what was begun is removed by the next attempt.
@@ -94,6 +101,8 @@ pub async fn restore(
         archive_id: &survey.identity.id,
         data_dir,
         producer_id_max: -1,
+        ends: Ends::new(),
+        groups: None,
         restored: Restored::default(),
         progress,
         bytes_total,
@@ -154,6 +163,10 @@ struct Restore<'a> {
     archive_id: &'a str,
     data_dir: Arc<DataDir>,
     producer_id_max: i64,
+    /// Where each partition ends.
+    ends: Ends,
+    /// The topic of committed offsets, once it was met.
+    groups: Option<TopicMeta>,
     restored: Restored,
     progress: &'a mut (dyn FnMut(RestoreProgress) + Send),
     bytes_total: u64,
@@ -174,13 +187,21 @@ impl Restore<'_> {
         let Some(content) = &topic.meta else {
             return Err(damaged("it is gone".to_owned()).into());
         };
-        let meta = topic_store::decode(content).map_err(damaged)?;
+        let mut meta = topic_store::decode(content).map_err(damaged)?;
+        // Whoever wrote the metadata last may have known fewer; no archived record is left out.
+        let archived = topic.partitions.iter().map(|found| found.partition + 1);
+        meta.partitions = meta.partitions.max(archived.max().unwrap_or(0));
+        let all = (0..meta.partitions).map(|partition| ((meta.id.clone(), partition), Offset(0)));
+        self.ends.extend(all);
         for partition in &topic.partitions {
             self.partition(&meta, partition).await?;
         }
         let storage = self.data_dir.storage(crate::broker::META_DIR)?;
         topic_store::TopicStore::new(storage).save(&meta).await?;
         self.restored.topics += 1;
+        if meta.name == groups::TOPIC {
+            self.groups = Some(meta);
+        }
         Ok(())
     }
 
@@ -201,6 +222,8 @@ impl Restore<'_> {
         let newest = state.leader_epoch().0.max(manifest.leader_epoch);
         let epoch = LeaderEpoch(newest.saturating_add(UNKNOWN_EPOCHS));
         let start = Offset(manifest.log_start_offset);
+        let at = (meta.id.clone(), found.partition);
+        self.ends.insert(at, manifest.end_offset());
         let checkpoint = state.to_checkpoint(start, epoch, manifest.fencing_token);
         Catalog::restore(&*storage, self.archive_id, manifest).await?;
         storage.write_blob(CHECKPOINT_BLOB, checkpoint).await?;
@@ -315,7 +338,12 @@ impl Restore<'_> {
         Ok(state)
     }
 
-    async fn finish(self) -> Result<Restored, RestoreError> {
+    async fn finish(mut self) -> Result<Restored, RestoreError> {
+        if let Some(groups) = &self.groups {
+            let storage = self.data_dir.storage(&groups.partition_dir(0))?;
+            let clamped = restored_offsets::clamp(storage, groups, &self.ends).await;
+            self.restored.clamped_offsets = clamped.map_err(RestoreError::Offsets)?;
+        }
         let storage = self.data_dir.storage(crate::broker::META_DIR)?;
         let next = (self.producer_id_max + 1).saturating_add(UNKNOWN_PRODUCERS);
         storage
