@@ -73,6 +73,14 @@ impl Baselines {
         })
     }
 
+    /// What one durable append through a server may take: p50 and p99.
+    pub(crate) fn append_allowed(&self) -> (f64, f64) {
+        (
+            self.echo_p50 + 1.25 * self.sync_p50,
+            self.echo_p99 + 2.0 * self.sync_p99,
+        )
+    }
+
     /// Name, unit and value of each, for people.
     pub(crate) fn figures(&self) -> [(&'static str, &'static str, f64); 13] {
         [

@@ -38,11 +38,21 @@ impl Context {
 
 type Run = for<'a> fn(&'a Context) -> BoxFuture<'a, Result<Vec<Figure>>>;
 
+/// Which runs a case is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    Always,
+    /// It takes long.
+    Full,
+    /// It measures another server.
+    Peers,
+}
+
 /// One case.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    pub(crate) full_only: bool,
+    pub(crate) when: When,
     pub(crate) run: Run,
 }
 
@@ -50,7 +60,7 @@ const fn case(name: &'static str, about: &'static str, run: Run) -> Case {
     Case {
         name,
         about,
-        full_only: false,
+        when: When::Always,
         run,
     }
 }
@@ -101,7 +111,7 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "memory",
         about: "memory of the server after 10 GiB in and out",
-        full_only: true,
+        when: When::Full,
         run: |context| Box::pin(long::memory(context)),
     },
 ];

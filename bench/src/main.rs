@@ -4,8 +4,10 @@ mod baseline;
 mod cases;
 mod echo;
 mod measure;
+mod peers;
 mod report;
 mod server;
+mod versus;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use crate::baseline::Baselines;
-use crate::cases::{CASES, Case, Context};
+use crate::cases::{CASES, Case, Context, When};
 use crate::report::Report;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -32,6 +34,12 @@ struct Args {
     /// Also the cases that take long: 10 GiB through one server
     #[arg(long, conflicts_with = "quick")]
     full: bool,
+    /// Also measure Redis Streams and NATS JetStream; so it is unless with --quick
+    #[arg(long, conflicts_with = "no_peers")]
+    peers: bool,
+    /// Measure comlog only
+    #[arg(long)]
+    no_peers: bool,
     /// Only cases whose name contains this; may repeat
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
@@ -58,6 +66,25 @@ struct Args {
     /// For the bench itself: be the bare gRPC server that calls are compared with
     #[arg(long, hide = true)]
     echo_server: bool,
+    /// For `cargo xtask bench`: print what this run needs of Debian's packages, and stop
+    #[arg(long, hide = true)]
+    needs: bool,
+}
+
+impl Args {
+    fn with_peers(&self) -> bool {
+        self.peers || !self.quick && !self.no_peers
+    }
+
+    fn wants(&self, case: &Case) -> bool {
+        let part = match case.when {
+            When::Always => true,
+            When::Full => self.full,
+            When::Peers => self.with_peers(),
+        };
+        let named = |name: &String| case.name.contains(name.as_str());
+        part && (self.cases.is_empty() || self.cases.iter().any(named))
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -82,24 +109,35 @@ async fn run(args: Args) -> Result<()> {
     if args.echo_server {
         return echo::serve().await;
     }
+    let all = || CASES.iter().chain(peers::CASES);
     if args.list {
-        for case in CASES {
+        for case in all() {
             println!("{:<16} {}", case.name, case.about);
         }
         return Ok(());
     }
-    let wanted: Vec<&Case> = CASES
-        .iter()
-        .filter(|case| args.full || !case.full_only)
-        .filter(|case| {
-            let named = |name: &String| case.name.contains(name.as_str());
-            args.cases.is_empty() || args.cases.iter().any(named)
-        })
-        .collect();
-    if wanted.is_empty() {
-        return Err("no such case, see --list; some need --full".into());
+    let wanted: Vec<&Case> = all().filter(|case| args.wants(case)).collect();
+    let with_peers = wanted.iter().any(|case| case.when == When::Peers);
+    if args.needs {
+        let packages = if with_peers {
+            &peers::PACKAGES[..]
+        } else {
+            &[]
+        };
+        for package in packages {
+            println!("needs {package}");
+        }
+        return Ok(());
     }
-    let report = measure_all(&args, &wanted).await?;
+    if wanted.is_empty() {
+        return Err("no such case, see --list; some need --full or --peers".into());
+    }
+    let versions = if with_peers {
+        peers::versions()?
+    } else {
+        Vec::new()
+    };
+    let report = measure_all(&args, &wanted, versions).await?;
     match args.output {
         Output::Table => print!("{}", report.to_table()),
         Output::Markdown => print!("{}", report.to_markdown()),
@@ -112,9 +150,9 @@ async fn run(args: Args) -> Result<()> {
 }
 
 /// Baselines and cases in turn, round by round.
-async fn measure_all(args: &Args, wanted: &[&Case]) -> Result<Report> {
+async fn measure_all(args: &Args, wanted: &[&Case], peers: Vec<String>) -> Result<Report> {
     let rounds = if args.quick { ROUNDS_QUICK } else { ROUNDS };
-    let mut report = Report::new(rounds);
+    let mut report = Report::new(rounds, peers);
     for round in 1..=rounds {
         for case in wanted {
             let dir = tempfile::tempdir_in(&args.dir)?;

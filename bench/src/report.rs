@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::baseline::Baselines;
 use crate::measure::Samples;
+use crate::versus;
 
 /// What a figure should be.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -109,13 +110,18 @@ const HEAD: [&str; 7] = [
 #[derive(Debug)]
 pub(crate) struct Report {
     rounds: usize,
+    /// The peers' programs and their versions.
+    peers: Vec<String>,
     rows: Vec<Row>,
 }
 
 impl Report {
-    pub(crate) fn new(rounds: usize) -> Report {
-        let rows = Vec::new();
-        Report { rounds, rows }
+    pub(crate) fn new(rounds: usize, peers: Vec<String>) -> Report {
+        Report {
+            rounds,
+            peers,
+            rows: Vec::new(),
+        }
     }
 
     pub(crate) fn add_baselines(&mut self, baselines: &Baselines) {
@@ -151,27 +157,29 @@ impl Report {
         &mut self.rows[index]
     }
 
+    /// The median of a figure, if it was taken.
+    pub(crate) fn median(&self, case: &str, figure: &str) -> Option<f64> {
+        let same = |row: &&Row| row.case == case && row.name == figure;
+        self.rows.iter().find(same).map(|row| row.values.median())
+    }
+
     pub(crate) fn to_table(&self) -> String {
-        let mut lines = vec![HEAD.map(str::to_owned)];
-        lines.extend(self.rows.iter().map(Row::cells));
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-        let widths: Vec<usize> = (0..HEAD.len()).filter_map(width).collect();
-        let mut out = String::new();
-        for line in &lines {
-            let cells = line.iter().zip(&widths);
-            let cells: Vec<String> = cells
-                .map(|(cell, &width)| format!("{cell:<width$}"))
-                .collect();
-            out.push_str(cells.join("  ").trim_end());
-            out.push('\n');
-        }
-        out + &self.closing()
+        self.print(columns)
     }
 
     pub(crate) fn to_markdown(&self) -> String {
-        let mut out = format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len()));
-        for row in &self.rows {
-            out.push_str(&format!("| {} |\n", row.cells().join(" | ")));
+        self.print(markdown)
+    }
+
+    /// Everything, with each table laid out by `lay_out`.
+    fn print(&self, lay_out: fn(&[Vec<String>]) -> String) -> String {
+        let mut lines = vec![HEAD.map(str::to_owned).to_vec()];
+        lines.extend(self.rows.iter().map(|row| row.cells().to_vec()));
+        let mut out = lay_out(&lines);
+        if !self.peers.is_empty() {
+            let versus = lay_out(&versus::lines(self));
+            let peers = self.peers.join(", ");
+            out.push_str(&format!("\n{versus}\nPeers: {peers}\n"));
         }
         format!("{out}\n{}", self.closing())
     }
@@ -189,7 +197,7 @@ impl Report {
                 })
             })
             .collect();
-        json!({ "rounds": self.rounds, "rows": rows }).to_string()
+        json!({ "rounds": self.rounds, "peers": self.peers, "rows": rows }).to_string()
     }
 
     fn closing(&self) -> String {
@@ -203,8 +211,37 @@ impl Report {
     }
 }
 
+/// Columns of equal width.
+fn columns(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns).filter_map(width).collect();
+    let mut out = String::new();
+    for line in lines {
+        let cells = line.iter().zip(&widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, &width)| format!("{cell:<width$}"))
+            .collect();
+        out.push_str(cells.join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// A table of Markdown; the first line is its head.
+fn markdown(lines: &[Vec<String>]) -> String {
+    let mut out = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        out.push_str(&format!("| {} |\n", line.join(" | ")));
+        if index == 0 {
+            out.push_str(&format!("|{}\n", "---|".repeat(line.len())));
+        }
+    }
+    out
+}
+
 /// Three significant digits, with M for millions.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 1e6 => format!("{:.2} M", value / 1e6),
         large if large >= 1e3 => format!("{value:.0}"),

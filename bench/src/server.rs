@@ -86,9 +86,15 @@ impl Server {
 
     /// SIGTERM, and its end.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        let pid = rustix::process::Pid::from_raw(self.pid() as i32).ok_or("it has ended")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        self.child.wait().await?;
-        Ok(())
+        terminate(&mut self.child).await
     }
+}
+
+/// Sends SIGTERM to a process and waits for its end.
+pub(crate) async fn terminate(child: &mut Child) -> Result<()> {
+    let pid = child.id().ok_or("it has ended")?;
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or("it has ended")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    child.wait().await?;
+    Ok(())
 }

@@ -107,6 +107,7 @@ fn run(task: Task) -> Result<bool> {
             let binary = tools::build_release()?;
             tools::build_bench()?;
             let bench = binary.with_file_name("comlog-bench");
+            tools::bench_needs(&bench, &args)?;
             exec(Command::new(bench).args(args).env("COMLOG_BIN", binary))
         }
         Task::Drill { name, args } => exec(

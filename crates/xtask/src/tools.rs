@@ -64,6 +64,24 @@ pub(crate) fn build_bench() -> Result<()> {
     run("cargo", &[&["build", "--release"], &example[..]].concat())
 }
 
+/// What a run of the bench with these arguments takes from Debian's packages. Each brings a program
+/// of its own name.
+pub(crate) fn bench_needs(bench: &Path, args: &[String]) -> Result<()> {
+    let output = Command::new(bench)
+        .args(args)
+        .arg("--needs")
+        .output()
+        .map_err(|error| format!("cannot start {}: {error}", bench.display()))?;
+    // Arguments that it refuses, or answers with its help, are its own matter: it is run next.
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let needs = lines.lines().filter_map(|line| line.strip_prefix("needs "));
+    let missing: Vec<&str> = needs.filter(|program| !is_in_path(program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    apt_install(&missing)
+}
+
 /// Builds the binary in the release profile and says where it is.
 pub(crate) fn build_release() -> Result<PathBuf> {
     run("cargo", &["build", "--release", "-p", "comlog-cli"])?;
