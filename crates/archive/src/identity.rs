@@ -73,7 +73,8 @@ impl Writes {
     ///
     /// # Errors
     /// [`ArchiveError::Config`] when it does not refuse, saying what it did instead;
-    /// [`ArchiveError::Unavailable`] when it cannot be asked.
+    /// [`ArchiveError::Unavailable`] when it cannot be asked, or refused what it must do: that is how a
+    /// request looks whose answer was lost and which the client repeated. Each call uses a fresh key.
     pub async fn probe(store: &ArchiveStore) -> Result<Writes> {
         if !store.may_be_conditional() {
             return Err(ignored("has no conditional writes"));
@@ -91,7 +92,8 @@ async fn probe_with(store: &ArchiveStore, key: &Path) -> Result<Writes> {
     let content = |text: &'static str| vec![Bytes::from_static(text.as_bytes())];
     let first = match store.put(key, content("1"), PutMode::Create).await? {
         Put::Done(version) => version,
-        Put::Refused => return Err(ignored("refused to create an object that does not exist")),
+        Put::Refused => return Err(puzzling(key, "refused to create what does not exist")),
+        Put::Unsupported => return Err(ignored("has no conditional writes")),
     };
     if store.put(key, content("2"), PutMode::Create).await? != Put::Refused {
         return Err(ignored(
@@ -101,10 +103,10 @@ async fn probe_with(store: &ArchiveStore, key: &Path) -> Result<Writes> {
     let second = store
         .put(key, content("3"), PutMode::Update(first.clone()))
         .await?;
-    if second == Put::Refused {
-        return Err(ignored(
-            "refused to replace the newest version of an object",
-        ));
+    match second {
+        Put::Done(_) => {}
+        Put::Refused => return Err(puzzling(key, "refused to replace the newest version")),
+        Put::Unsupported => return Err(ignored("cannot replace an object under a condition")),
     }
     if store.put(key, content("4"), PutMode::Update(first)).await? != Put::Refused {
         return Err(ignored(
@@ -112,6 +114,11 @@ async fn probe_with(store: &ArchiveStore, key: &Path) -> Result<Writes> {
         ));
     }
     Ok(Writes::Conditional)
+}
+
+/// Not a finding: asked again, with another key, the store may do it.
+fn puzzling(key: &Path, what: &str) -> ArchiveError {
+    ArchiveError::unavailable(format!("probe {key}"), format!("the store {what}"))
 }
 
 fn ignored(what: &str) -> ArchiveError {

@@ -105,7 +105,7 @@ impl ManifestFile {
                 Ok(())
             }
             // The answer to an earlier, repeated request may have been lost.
-            Put::Done(_) | Put::Refused => {
+            Put::Done(_) | Put::Refused | Put::Unsupported => {
                 let next = self.pending.clone();
                 self.refresh().await?;
                 if self.manifest() == next.as_ref() {

@@ -73,6 +73,8 @@ pub(crate) enum Put {
     Done(UpdateVersion),
     /// The condition did not hold.
     Refused,
+    /// The store knows no such condition.
+    Unsupported,
 }
 
 impl ArchiveStore {
@@ -244,6 +246,7 @@ impl ArchiveStore {
         match self.limited("put", key, len, put).await? {
             Ok(done) => Ok(Put::Done(done.into())),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Put::Refused),
+            Err(Error::NotImplemented { .. }) => Ok(Put::Unsupported),
             Err(error) => Err(ArchiveError::unavailable(format!("put {key}"), error)),
         }
     }

@@ -72,20 +72,23 @@ impl Upload<'_> {
 
     async fn put_segment(&self, entry: &SegmentEntry, content: Vec<Bytes>) -> Result<()> {
         let key = self.keys.segment(entry);
-        if self
+        match self
             .store
             .put(&key, content.clone(), PutMode::Create)
             .await?
-            == Put::Refused
         {
+            Put::Done(_) => {}
             // An attempt whose answer was lost: nobody else makes this key.
-            if read_back(self.store, &key, entry.len, entry.crc)
-                .await
-                .is_ok()
+            Put::Refused
+                if read_back(self.store, &key, entry.len, entry.crc)
+                    .await
+                    .is_ok() =>
             {
                 return Ok(());
             }
-            self.store.put(&key, content, PutMode::Overwrite).await?;
+            Put::Refused | Put::Unsupported => {
+                self.store.put(&key, content, PutMode::Overwrite).await?;
+            }
         }
         read_back(self.store, &key, entry.len, entry.crc).await
     }

@@ -70,10 +70,7 @@ impl Archive {
         if !matches!(error, ArchiveError::Fenced { .. }) {
             return;
         }
-        let stop = Stop {
-            reason: error.to_string(),
-            is_final: true,
-        };
+        let stop = Stop::of(error);
         tracing::error!(%error, "another server has taken the archive over: this one serves on, but \
             uploads and deletes nothing any more");
         *self.stopped.lock() = Some(stop);
@@ -140,10 +137,7 @@ impl Worker {
                 Err(error) => {
                     self.archive.counters.errors.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(%error, "nothing is archived yet");
-                    *self.archive.stopped.lock() = Some(Stop {
-                        reason: error.to_string(),
-                        is_final: error.is_final(),
-                    });
+                    *self.archive.stopped.lock() = Some(Stop::of(&error));
                     if error.is_final() {
                         // What is archived is still read; nothing else is to do here.
                         std::future::pending::<()>().await;
@@ -266,8 +260,7 @@ impl Worker {
     }
 }
 
-/// Probes the store; what it finds ends the archiving, so it must be found more than once: a request
-/// that the client repeated on its own may look like a refusal.
+/// Probes the store; what it finds ends the archiving, so it must be found more than once.
 async fn probe(store: &ArchiveStore) -> Result<Writes, ArchiveError> {
     let mut probed = Writes::probe(store).await;
     for _ in 1..PROBES {
