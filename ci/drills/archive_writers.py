@@ -151,6 +151,10 @@ def promised(checks, place):
         log.create("t", 1)
         archived.fill(log, "t", 1, 3 * MIB, place.seed)
     archived.wait_for(lambda: "archive-single-writer" in server.log_text(), 20)
+    if log:
+        refused = archived.wait_for(lambda: server.metric("comlog_archive_refused") == 1, 20)
+        checks.check("promised: a metric says so", refused)
+        checks.check("promised: which is not that of being fenced", server.metric("comlog_archive_fenced") == 0)
     text = server.log_text()
     held = archived.manifests(place.garage(), "promised")
     checks.check("promised: nothing is archived without the promise", not held)

@@ -3,6 +3,8 @@
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod harness;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Output;
 
@@ -314,6 +316,40 @@ fn archived_segments_are_missed_without_the_archive() {
     let bare = Server::start_in(&it.server.data_dir(), &[]);
     let (_, message) = bare.fails(&["consume", "t"]);
     assert!(message.contains("--archive"), "{message}");
+}
+
+#[test]
+fn an_archive_of_a_newer_format_is_refused_and_nobody_is_called_fenced() {
+    let archive = tempfile::tempdir().expect("a temporary folder");
+    let newer = "comlog archive 2 00000000\n";
+    std::fs::write(archive.path().join("comlog-archive"), newer).expect("it can be written");
+    let it = Archived {
+        server: Server::start_with(&serve_args(archive.path(), &[])),
+        archive,
+    };
+    wait_until(|| metric(&it.server, "comlog_archive_refused") == "1");
+    assert_eq!(metric(&it.server, "comlog_archive_fenced"), "0");
+    it.server.ok(&["produce", "t"], &lines(0, 10));
+    let (code, message) = it.server.fails(&["archive", "flush"]);
+    assert_eq!(code, 1, "{message}");
+    assert!(message.contains("format 2"), "{message}");
+}
+
+/// The value of one of the server's metrics; empty when it has none of this name.
+fn metric(server: &Server, name: &str) -> String {
+    let address = server.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream
+        .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+        .expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it is text");
+    let value = |line: &str| {
+        line.strip_prefix(name)?
+            .strip_prefix(' ')
+            .map(str::to_owned)
+    };
+    answer.lines().find_map(value).unwrap_or_default()
 }
 
 /// Commits `offset` in partition 0.

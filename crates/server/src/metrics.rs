@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::archive::StopKind;
 use crate::broker::Broker;
 
 /// What the listener counts.
@@ -195,7 +196,12 @@ impl Metrics {
         to.gauge(
             "archive_fenced",
             "1 when another server has taken the archive over",
-            u64::from(archive.is_stopped()),
+            u64::from(archive.stop_kind() == Some(StopKind::Fenced)),
+        )?;
+        to.gauge(
+            "archive_refused",
+            "1 when the store is not fit, or of an unknown format: nothing is archived until the next start",
+            u64::from(archive.stop_kind() == Some(StopKind::Refused)),
         )?;
         to.gauge(
             "archive_backlog_segments",

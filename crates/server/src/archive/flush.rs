@@ -8,7 +8,7 @@ use comlog_record::Offset;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::partition::Slot;
-use super::{Archive, worker};
+use super::{Archive, Stop, worker};
 use crate::partition::Partition;
 use crate::status::ServiceError;
 use crate::topic::Topic;
@@ -65,7 +65,7 @@ impl Archive {
         let stopped = |message: String| {
             ServiceError::new(Reason::ArchiveStopped, message).at(partition.key())
         };
-        if let Some(stop) = self.stopped.lock().clone().filter(|stop| stop.is_final) {
+        if let Some(stop) = self.stopped.lock().clone().filter(Stop::is_final) {
             return Err(stopped(stop.reason));
         }
         // Finds out whether the partition is closed.

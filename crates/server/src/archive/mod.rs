@@ -60,8 +60,36 @@ pub(crate) struct Archive {
 #[derive(Debug, Clone)]
 struct Stop {
     reason: String,
-    /// Until the next start.
-    is_final: bool,
+    kind: StopKind,
+}
+
+/// What has to happen before anything is archived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopKind {
+    /// The store has to answer.
+    Waiting,
+    /// Another server has taken over: nothing, until somebody ends one of them.
+    Fenced,
+    /// The store was found unfit, or holds what this version does not know: somebody has to change
+    /// the one or the other, and start the server anew.
+    Refused,
+}
+
+impl Stop {
+    fn of(error: &ArchiveError) -> Stop {
+        let kind = match error {
+            ArchiveError::Fenced { .. } => StopKind::Fenced,
+            error if error.is_final() => StopKind::Refused,
+            _ => StopKind::Waiting,
+        };
+        let reason = error.to_string();
+        Stop { reason, kind }
+    }
+
+    /// Whether waiting cannot help.
+    fn is_final(&self) -> bool {
+        self.kind != StopKind::Waiting
+    }
 }
 
 /// What is counted.
@@ -135,7 +163,7 @@ impl Archive {
             tombs_at: Mutex::default(),
             stopped: Mutex::new(Some(Stop {
                 reason: "the store has not been looked at yet".to_owned(),
-                is_final: false,
+                kind: StopKind::Waiting,
             })),
             uploads: Arc::new(Semaphore::new(config.uploads_max as usize)),
             wake: Notify::new(),
@@ -159,12 +187,14 @@ impl Archive {
         )
     }
 
-    /// Whether another server has taken the archive over.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped
-            .lock()
-            .as_ref()
-            .is_some_and(|stop| stop.is_final)
+    /// Why nothing is archived now; `None` when all is well.
+    pub(crate) fn stop_kind(&self) -> Option<StopKind> {
+        self.stopped.lock().as_ref().map(|stop| stop.kind)
+    }
+
+    /// Whether nothing is archived any more until the next start.
+    fn is_stopped(&self) -> bool {
+        self.stopped.lock().as_ref().is_some_and(Stop::is_final)
     }
 
     /// Stands before the local storage of a partition from now on.
