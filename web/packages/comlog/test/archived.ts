@@ -51,7 +51,7 @@ export async function archivedTopic(): Promise<Archived> {
 async function produce(url: string): Promise<void> {
   for (const codec of CODECS) {
     const lines = Array.from({ length: RECORDS_PER_CODEC }, (_, n) => `${codec}-${n}:${valueOf(codec, n)}\n`);
-    const options = ['--key-separator', ':', '--header', `codec=${codec}`, '--compression', codec];
+    const options = ['--key-separator', ':', '--header', `codec=${codec}`, '--compression', codec, '--batch-bytes', '16KiB'];
     await comlog(url, ['produce', TOPIC, '--no-progress', ...options], lines.join(''));
   }
 }

@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 
 import { chromium, type BrowserContext, type Page } from 'playwright-core';
 
+import { archiveFiles } from './log/archive-files.js';
 import { serveFiles, type Files } from './log/files.js';
 import { serverSegment } from './log/server-segment.js';
 import { suite, type Api } from './log/suite.js';
@@ -25,7 +26,7 @@ let profile: string;
 let browser: BrowserContext;
 let page: Page;
 before(async () => {
-  files = await serveFiles(await serverSegment());
+  files = await serveFiles(new Map([...(await serverSegment()), ...(await archiveFiles())]));
   profile = await mkdtemp(join(tmpdir(), 'comlog-log-'));
   const executablePath = process.env['COMLOG_CHROMIUM'] ?? '/usr/bin/chromium';
   browser = await chromium.launchPersistentContext(profile, { executablePath, args: ARGS });

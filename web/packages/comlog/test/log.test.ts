@@ -6,6 +6,7 @@ import { gzipSync } from 'node:zlib';
 
 import * as api from 'comlog/node';
 
+import { archiveFiles } from './log/archive-files.js';
 import { serveFiles, type Files } from './log/files.js';
 import { serverSegment } from './log/server-segment.js';
 import { suite } from './log/suite.js';
@@ -17,7 +18,7 @@ const GZIP_BYTES_MAX = 200 * 1024;
 
 let files: Files;
 before(async () => {
-  files = await serveFiles(await serverSegment());
+  files = await serveFiles(new Map([...(await serverSegment()), ...(await archiveFiles())]));
   await assert.rejects(api.MemoryLog.open(), { code: 'FAILED_PRECONDITION' });
   const missing = api.init(new URL('nothing', files.url));
   await assert.rejects(missing, { code: 'UNAVAILABLE' }, 'a failure of init can be tried again');

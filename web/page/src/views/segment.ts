@@ -87,9 +87,7 @@ class SegmentView {
     setText(this.#summary, `Reading ${file.name}…`);
     try {
       await init();
-      // A server names a segment by its base offset, an archive by more that follows it.
-      const baseOffset = /^(\d{20})(-.*)?\.log$/.exec(file.name)?.[1];
-      const segment = await Segment.open(file, baseOffset ? { baseOffset: BigInt(baseOffset) } : {});
+      const segment = await Segment.open(file);
       try {
         const contents = new Contents(file, signal);
         fill(this.#content, contents.element);

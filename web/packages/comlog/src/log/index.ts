@@ -7,6 +7,8 @@ import { load, type WasmSource } from './instance.js';
 export { ComlogError } from '../error.js';
 export type { Code, ErrorDetails, Reason } from '../error.js';
 export type { BytesLike, Header, HeaderInput, LogRecord, RecordInput } from '../record.js';
+export { ArchivedPartition } from './archive.js';
+export type { ArchivedReadOptions, ArchivedSegment } from './archive.js';
 export { decodeBatches, encodeBatch } from './batch.js';
 export type { Batch, BatchInfo, Compression, EncodeOptions, ProducerIds } from './batch.js';
 export type { WasmSource } from './instance.js';

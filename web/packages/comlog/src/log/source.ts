@@ -29,9 +29,9 @@ export function rangesOf(source: SegmentSource): RangeSource {
   throw invalid('a segment is opened from bytes, a Blob, or an object with size and read()');
 }
 
-/** The base offset that a segment's file is named by, when it is so named. */
+/** The base offset that a segment's file is named by, on a server or, with more behind it, in an archive. */
 export function offsetOfName(name: unknown): bigint | undefined {
-  const found = typeof name === 'string' ? /^(\d{20})\.log$/.exec(name) : null;
+  const found = typeof name === 'string' ? /^(\d{20})(-.*)?\.log$/.exec(name) : null;
   return found ? BigInt(found[1]!) : undefined;
 }
 
@@ -59,31 +59,67 @@ export async function httpSource(url: string | URL, options: HttpOptions = {}): 
     if (sizeOf(response) !== size) {
       throw new ComlogError('ABORTED', `${String(url)} has changed while it was read`);
     }
-    return new Uint8Array(await response.arrayBuffer());
+    return bodyOf(url, response, signal);
   };
   return { size, read };
+}
+
+/**
+ * All of a file.
+ *
+ * @throws ComlogError as {@link httpSource}
+ */
+export async function getWhole(url: URL, options: HttpOptions, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  const response = await get(url, new Headers(options.headers), options.fetch, signal);
+  if (!response.ok) throw await refused(url, response, 'a request');
+  return bodyOf(url, response, signal);
 }
 
 async function getRange(
   url: string | URL,
   start: number,
   end: number,
-  { fetch = globalThis.fetch, headers }: HttpOptions,
+  { fetch, headers }: HttpOptions,
   signal: AbortSignal | undefined,
 ): Promise<Response> {
   const all = new Headers(headers);
   all.set('Range', `bytes=${start}-${end - 1}`);
-  let response;
-  try {
-    response = await fetch(url, { headers: all, ...(signal && { signal }) });
-  } catch (cause) {
-    signal?.throwIfAborted();
-    throw new ComlogError('UNAVAILABLE', `${String(url)} cannot be fetched: ${String(cause)}`, { cause });
-  }
+  const response = await get(url, all, fetch, signal);
   // An empty file has no range: its size stands in the header all the same.
   if (response.status === 206 || (response.status === 416 && start === 0)) return response;
+  throw await refused(url, response, 'a range request');
+}
+
+async function get(
+  url: string | URL,
+  headers: Headers,
+  fetch = globalThis.fetch,
+  signal: AbortSignal | undefined,
+): Promise<Response> {
+  try {
+    return await fetch(url, { headers, ...(signal && { signal }) });
+  } catch (cause) {
+    throw unreachable(url, cause, signal);
+  }
+}
+
+/** The body, which can break off like the call itself. */
+async function bodyOf(url: string | URL, response: Response, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await response.arrayBuffer());
+  } catch (cause) {
+    throw unreachable(url, cause, signal);
+  }
+}
+
+function unreachable(url: string | URL, cause: unknown, signal: AbortSignal | undefined): ComlogError {
+  signal?.throwIfAborted();
+  return new ComlogError('UNAVAILABLE', `${String(url)} cannot be fetched: ${String(cause)}`, { cause });
+}
+
+async function refused(url: string | URL, response: Response, what: string): Promise<ComlogError> {
   await response.body?.cancel();
-  throw new ComlogError(codeOf(response.status), `${String(url)} answers ${response.status} to a range request`);
+  return new ComlogError(codeOf(response.status), `${String(url)} answers ${response.status} to ${what}`);
 }
 
 function codeOf(status: number): Code {

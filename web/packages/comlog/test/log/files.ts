@@ -1,4 +1,7 @@
-/** A web server on the loopback: files of this package, one that is uploaded, and those of a segment. */
+/**
+ * A web server on the loopback: files of this package, one that is uploaded, those of a segment, and
+ * those of an archive, which pages of other origins may read.
+ */
 import { readFile } from 'node:fs/promises';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -25,7 +28,10 @@ export async function serveFiles(made: ReadonlyMap<string, Uint8Array> = new Map
   let uploaded: Uint8Array | undefined;
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url!, 'http://localhost');
-    if (request.method === 'PUT') {
+    if (pathname.startsWith('/archive/')) allow(response);
+    if (request.method === 'OPTIONS') {
+      response.writeHead(204).end();
+    } else if (request.method === 'PUT') {
       const parts: Uint8Array[] = [];
       for await (const part of request) parts.push(part as Uint8Array);
       uploaded = Buffer.concat(parts);
@@ -51,6 +57,13 @@ export async function serveFiles(made: ReadonlyMap<string, Uint8Array> = new Map
   return { url: `http://127.0.0.1:${port}`, close };
 }
 
+/** What an object store is told to say for pages of any origin. */
+function allow(response: ServerResponse): void {
+  response.setHeader('access-control-allow-origin', '*');
+  response.setHeader('access-control-allow-headers', 'range');
+  response.setHeader('access-control-expose-headers', 'content-range');
+}
+
 function send(response: ServerResponse, body: Uint8Array, type: string): void {
   response.writeHead(200, { 'content-type': TYPES[type] ?? 'application/octet-stream' }).end(body);
 }
@@ -59,6 +72,10 @@ function sendRange(response: ServerResponse, body: Uint8Array, range: string | u
   const found = /^bytes=(\d+)-(\d+)$/.exec(range ?? '');
   if (!found) {
     send(response, body, '');
+    return;
+  }
+  if (Number(found[1]) >= body.length) {
+    response.writeHead(416, { 'content-range': `bytes */${body.length}` }).end();
     return;
   }
   const [start, end] = [Number(found[1]), Math.min(Number(found[2]) + 1, body.length)];

@@ -304,6 +304,75 @@ export const suite: Record<string, (api: Api, files: string) => Promise<void>> =
     same(other.code, 'INVALID_ARGUMENT', 'an index of another segment');
   },
 
+  async 'an archived partition is read without a server, from another origin'({ ArchivedPartition }, files) {
+    const expected = (await (await fetch(`${files}/archive.json`)).json()) as ArchivedLine[];
+    check(expected.length > 1000, 'there are records');
+    const whole = await ArchivedPartition.open(archiveOf(files, 'whole'));
+    same([whole.topic, whole.partition, whole.startOffset, whole.endOffset], ['archived', 0, 0n, BigInt(expected.length)]);
+    check(whole.segments.length >= 2, 'several segments');
+    const lines = (await all(whole.records())).map((record) => ({
+      offset: Number(record.offset),
+      timestamp_ms: Number(record.timestamp),
+      key: text(record.key),
+      value: text(record.value),
+      headers: record.headers.map(({ name, value }) => ({ name, value: text(value) })),
+    }));
+    same(lines.length, expected.length);
+    lines.forEach((line, at) => {
+      const { offset, timestamp_ms, key, value, headers } = expected[at]!;
+      same(line, { offset, timestamp_ms, key, value, headers });
+    });
+    const trimmed = await ArchivedPartition.open(`${archiveOf(files, 'trimmed')}/`);
+    check(trimmed.startOffset > 0n, 'it was trimmed');
+    same((await all(trimmed.records())).map(({ offset }) => offset), range(trimmed.startOffset, whole.endOffset));
+    const early = await rejects(trimmed.records({ from: trimmed.startOffset - 1n }).next());
+    same([early.code, early.offset], ['OUT_OF_RANGE', trimmed.startOffset]);
+  },
+
+  async 'an archived partition is read from an offset on, and little before it'({ ArchivedPartition }, files) {
+    let bytes = 0;
+    const counting: typeof fetch = async (url, init) => {
+      const response = await fetch(url, init);
+      const [, start, end] = /^bytes (\d+)-(\d+)/.exec(response.headers.get('content-range') ?? '') ?? [0, 0, -1];
+      bytes += Number(end) + 1 - Number(start);
+      return response;
+    };
+    const archived = await ArchivedPartition.open(archiveOf(files, 'whole'), { fetch: counting });
+    const second = archived.segments[1]!.baseOffset;
+    same((await archived.records({ from: second }).next()).value?.offset, second);
+    for (const from of [second - 1n, archived.endOffset - 1n]) {
+      bytes = 0;
+      const { value } = (await archived.records({ from }).next()) as { value: { offset: bigint } };
+      same(value.offset, from);
+      check(bytes > 1 && bytes <= 513 << 10, `${bytes} bytes were read for offset ${from}`);
+    }
+    same(await all(archived.records({ from: archived.endOffset })), []);
+    const behind = await rejects(archived.records({ from: archived.endOffset + 1n }).next());
+    same([behind.code, behind.offset], ['OUT_OF_RANGE', archived.endOffset]);
+    const abort = new AbortController();
+    const reading = archived.records({ signal: abort.signal });
+    await reading.next();
+    abort.abort(new Error('enough'));
+    same((await rejects(all(reading))).message, 'enough');
+  },
+
+  async 'an archive that is not as it should be is refused'({ ArchivedPartition }, files) {
+    const refused = async (variant: string) => (await rejects(ArchivedPartition.open(archiveOf(files, variant)))).code;
+    same(await refused('damaged'), 'DATA_LOSS');
+    same(await refused('overlapping'), 'DATA_LOSS');
+    same(await refused('newer'), 'UNIMPLEMENTED');
+    same(await refused('nothing'), 'NOT_FOUND');
+    const short = await ArchivedPartition.open(archiveOf(files, 'short'));
+    same((await rejects(short.records().next())).code, 'DATA_LOSS', 'an object of another size');
+    const without = (gone: RegExp): typeof fetch => async (url, init) =>
+      gone.test(String(url)) ? new Response(null, { status: 404 }) : fetch(url, init);
+    const noIndex = await ArchivedPartition.open(archiveOf(files, 'whole'), { fetch: without(/index$/) });
+    const from = noIndex.segments[0]!.endOffset - 1n;
+    same((await noIndex.records({ from }).next()).value?.offset, from, 'an index is a hint');
+    const noLog = await ArchivedPartition.open(archiveOf(files, 'whole'), { fetch: without(/log$/) });
+    same((await rejects(noLog.records().next())).code, 'NOT_FOUND', 'retention removed it');
+  },
+
   async 'damage in a segment is told, and what is behind it is read'({ MemoryLog, Segment }) {
     using log = await MemoryLog.open();
     for (let n = 0; n < 30; n++) log.append([{ value: `${n}a` }, { value: `${n}b` }]);
@@ -363,6 +432,24 @@ interface Told extends Error {
   code?: string;
   reason?: string;
   offset?: bigint;
+}
+
+/** What the command line prints of a record. */
+interface ArchivedLine {
+  offset: number;
+  timestamp_ms: number;
+  key: string | null;
+  value: string | null;
+  headers: { name: string; value: string | null }[];
+}
+
+/** The same web server by another name: to a browser, another origin. */
+function archiveOf(files: string, variant: string): string {
+  return `${files.replace('127.0.0.1', 'localhost')}/archive/${variant}`;
+}
+
+function range(start: bigint, end: bigint): bigint[] {
+  return Array.from({ length: Number(end - start) }, (_, at) => start + BigInt(at));
 }
 
 function text(bytes: Uint8Array | null): string | null {
