@@ -85,6 +85,35 @@ const FIELDS: Field[] = [
     show: showBytes,
   },
   {
+    key: "archive",
+    label: "Archive",
+    hint: "Copies of sealed segments, if the server has an archive.",
+    control: () =>
+      choice([
+        ["", "default"],
+        ["on", "on"],
+        ["off", "off"],
+      ]),
+    parse: (text) => text === "on",
+    show: (value) => (value ? "on" : "off"),
+  },
+  {
+    key: "localRetentionMs",
+    label: "Keep archived here for",
+    hint: "Then in the archive only: 1 d, never",
+    control: entry,
+    parse: millis,
+    show: showMillis,
+  },
+  {
+    key: "localRetentionBytes",
+    label: "Keep archived here at most",
+    hint: "A partition: 1 GiB, 0 B, unlimited",
+    control: entry,
+    parse: bytes,
+    show: showBytes,
+  },
+  {
     key: "timestampType",
     label: "Timestamps",
     hint: "Whose clock stamps records.",

@@ -1,8 +1,10 @@
 /** What the server refuses, and how the page says so. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 
-import { comlog, holds, lines, openPage, startBrowser, startServer, topicUrl } from "./support.js";
+import { comlog, holds, lines, openPage, PATIENCE, startBrowser, startServer, topicUrl } from "./support.js";
 
 const server = await startServer();
 const browser = await startBrowser();
@@ -92,3 +94,34 @@ test("a configuration is changed, refused and reset", async () => {
   await page.getByRole("button", { name: "Save", exact: true }).click();
   await page.getByText("kept for ever").waitFor();
 });
+
+test("what of a topic is archived, and stays here, is set and reset", async () => {
+  await comlog(server, ["topic", "create", "stored"]);
+  const page = await openPage(browser, topicUrl(server, "stored"));
+  await page.getByRole("tab", { name: "Settings" }).click();
+  await page.getByLabel("Archive", { exact: true }).selectOption("off");
+  await page.getByLabel("Keep archived here for").fill("1 d");
+  await page.getByLabel("Keep archived here at most").fill("0");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await isConfigured("stored", { archive: false, local_retention_bytes: 0, local_retention_ms: 86_400_000 });
+  await page.reload();
+  await page.getByRole("tab", { name: "Settings" }).click();
+  assert.equal(await page.getByLabel("Archive", { exact: true }).inputValue(), "off");
+  assert.equal(await page.getByLabel("Keep archived here at most").inputValue(), "0 B");
+  await page.getByLabel("Archive", { exact: true }).selectOption("on");
+  await page.getByLabel("Keep archived here for").fill("");
+  await page.getByLabel("Keep archived here at most").fill("");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await isConfigured("stored", { archive: true });
+});
+
+/** Waits until the command line shows these settings of a topic, and no others. */
+async function isConfigured(topic: string, expected: object): Promise<void> {
+  const until = Date.now() + PATIENCE;
+  for (;;) {
+    const { config } = JSON.parse(await comlog(server, ["topic", "describe", topic, "-o", "json"]));
+    if (isDeepStrictEqual(config, expected)) return;
+    assert.ok(Date.now() < until, `configured as ${JSON.stringify(config)}`);
+    await setTimeout(50);
+  }
+}

@@ -35,6 +35,14 @@ export interface TopicConfig {
   timestampType?: 'create' | 'append' | undefined;
   /** How much of an encoded batch the server checks: its header, or every record. */
   validation?: 'header' | 'full' | undefined;
+  /** Whether sealed segments go to the archive, where the server has one. */
+  archive?: boolean | undefined;
+  /** Local copies of archived segments are removed while a partition has more bytes; 0 keeps only what is
+   * not archived yet, -1 all. */
+  localRetentionBytes?: bigint | number | undefined;
+  /** Local copies of archived segments are removed when their newest record is older, in milliseconds;
+   * -1 never. */
+  localRetentionMs?: bigint | number | undefined;
 }
 
 export interface Topic {
@@ -103,6 +111,7 @@ export function configToWire(config: TopicConfig | undefined): MessageInitShape<
   const wire: MessageInitShape<typeof TopicConfigSchema> = {};
   if (config === undefined) return wire;
   const { segmentBytes, segmentMs, retentionBytes, retentionMs, maxBatchBytes } = config;
+  const { archive, localRetentionBytes, localRetentionMs } = config;
   if (segmentBytes !== undefined) wire.segmentBytes = BigInt(segmentBytes);
   if (segmentMs !== undefined) wire.segmentMs = BigInt(segmentMs);
   if (retentionBytes !== undefined) wire.retentionBytes = BigInt(retentionBytes);
@@ -111,6 +120,9 @@ export function configToWire(config: TopicConfig | undefined): MessageInitShape<
   wire.durability = durabilityToWire(config.durability);
   wire.timestampType = toWire(TIMESTAMP_TYPES, config.timestampType);
   wire.validation = toWire(VALIDATIONS, config.validation);
+  if (archive !== undefined) wire.archive = archive;
+  if (localRetentionBytes !== undefined) wire.localRetentionBytes = BigInt(localRetentionBytes);
+  if (localRetentionMs !== undefined) wire.localRetentionMs = BigInt(localRetentionMs);
   return wire;
 }
 
@@ -132,6 +144,9 @@ function configFromWire(wire: WireTopicConfig | undefined): TopicConfig {
   if (timestampType !== undefined) config.timestampType = timestampType;
   const validation = fromWire(VALIDATIONS, wire.validation);
   if (validation !== undefined) config.validation = validation;
+  if (wire.archive !== undefined) config.archive = wire.archive;
+  if (wire.localRetentionBytes !== undefined) config.localRetentionBytes = wire.localRetentionBytes;
+  if (wire.localRetentionMs !== undefined) config.localRetentionMs = wire.localRetentionMs;
   return config;
 }
 
