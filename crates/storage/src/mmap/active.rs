@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the local disk")]
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -17,11 +17,10 @@ use rustix::io::Errno;
 
 use super::sealed::SealedReader;
 use super::tail::Tail;
+use super::write::{Then, write_all};
 use super::{Disk, blocking, check_range, io_error};
 use crate::{Result, SegmentReader, SegmentWriter, StorageError};
 
-/// Most buffers of one `pwritev` (IOV_MAX).
-const BUFFERS_MAX: usize = 1024;
 /// What is allocated ahead first; doubled with each allocation, up to the disk's maximum.
 const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
 /// How long a segment may stay locked by calls whose futures were dropped, before reopening fails.
@@ -55,26 +54,6 @@ impl Active {
                 })
             }
         }
-    }
-
-    fn write_all(&self, chunks: &[Bytes], mut position: u64) -> io::Result<()> {
-        for group in chunks.chunks(BUFFERS_MAX) {
-            let mut slices: Vec<IoSlice<'_>> =
-                group.iter().map(|chunk| IoSlice::new(chunk)).collect();
-            let mut left = slices.as_mut_slice();
-            IoSlice::advance_slices(&mut left, 0); // drops empty buffers in front
-            while !left.is_empty() {
-                let written = match rustix::io::pwritev(&self.file, left, position) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(written) => written,
-                    Err(Errno::INTR) => continue,
-                    Err(error) => return Err(error.into()),
-                };
-                position += written as u64;
-                IoSlice::advance_slices(&mut left, written);
-            }
-        }
-        Ok(())
     }
 
     /// Cuts what stands behind the first `len` bytes, and what was allocated, durably.
@@ -257,8 +236,9 @@ impl ActiveWriter {
         let kept = chunks.to_vec();
         let result = self
             .run(move |active| {
-                let allocated = write_at(active, &kept, position, room)?;
-                if sync {
+                let then = if sync { Then::Sync } else { Then::Nothing };
+                let allocated = write_at(active, &kept, position, room, then)?;
+                if then == Then::Sync {
                     active.sync()?;
                 }
                 Ok(allocated)
@@ -298,7 +278,7 @@ impl ActiveWriter {
         if self.failed {
             return Err(self.failed_error());
         }
-        match self.active.write_all(chunks, position) {
+        match write_all(&self.active.file, chunks, position, Then::Nothing) {
             Ok(()) => Ok(true),
             Err(error) if is_no_space(&error) => Ok(false),
             Err(error) => {
@@ -335,9 +315,15 @@ struct Room {
 
 /// Allocates if need be and writes; without room nothing is kept, not even after a crash. Returns
 /// how long the file is then.
-fn write_at(active: &Active, chunks: &[Bytes], position: u64, room: Room) -> Result<u64> {
+fn write_at(
+    active: &Active,
+    chunks: &[Bytes],
+    position: u64,
+    room: Room,
+    then: Then,
+) -> Result<u64> {
     let written = allocate(&active.file, room).and_then(|allocated| {
-        active.write_all(chunks, position)?;
+        write_all(&active.file, chunks, position, then)?;
         Ok(allocated)
     });
     written.map_err(|error| {

@@ -10,6 +10,7 @@ mod data_dir;
 mod sealed;
 mod sigbus;
 mod tail;
+mod write;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
