@@ -88,6 +88,17 @@ impl Queue {
     }
 }
 
+/// How far a gathered batch must be to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// Full, or sealed.
+    Full,
+    /// That, urgent, or lingered for longer than 0 and long enough.
+    Due,
+    /// That, or with a linger of 0, which waits only while others are under way, anything at all.
+    Any,
+}
+
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Accumulator {
@@ -280,20 +291,21 @@ impl Accumulator {
         self.occupied.iter().copied()
     }
 
-    /// The oldest batch of `queue`, if it is ready: full, urgent, or lingered long enough. With a
-    /// linger of 0 what is gathered is ready as soon as nothing of the queue is under way (`idle`).
-    pub(crate) fn take(&mut self, queue: usize, now: Instant, idle: bool) -> Option<Gathered> {
+    /// The oldest batch of `queue`, if it is as `ready` as is asked.
+    pub(crate) fn take(&mut self, queue: usize, now: Instant, ready: Ready) -> Option<Gathered> {
         let linger = self.bounds.linger;
         let slot = &mut self.queues[queue];
-        let ready = |open: &mut Gathered| {
-            open.urgent
-                || if linger.is_zero() {
-                    idle
-                } else {
-                    now >= open.created + linger
-                }
+        let is_due = |open: &mut Gathered| match ready {
+            Ready::Full => false,
+            Ready::Due | Ready::Any if open.urgent => true,
+            Ready::Due | Ready::Any if !linger.is_zero() => now >= open.created + linger,
+            Ready::Due => false,
+            Ready::Any => true,
         };
-        let taken = slot.full.pop_front().or_else(|| slot.open.take_if(ready))?;
+        let taken = slot
+            .full
+            .pop_front()
+            .or_else(|| slot.open.take_if(is_due))?;
         self.note_if_empty(queue);
         Some(taken)
     }

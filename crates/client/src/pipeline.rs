@@ -3,7 +3,7 @@
 //! Pure: what to send is asked for, what came back is told, time is passed in.
 //!
 //! Every partition has a producer id of its own, so that raising its epoch touches no other. At
-//! most five batches are under way, as many as the server remembers, so that each of them is
+//! most sixteen batches are under way, as many as the server remembers, so that each of them is
 //! recognised when it is sent again. A batch whose outcome is open keeps its sequence until the
 //! server either acknowledges it or answers OUT_OF_ORDER_SEQUENCE: only the latter proves that it
 //! and all behind it are not in the log, and only then they are numbered anew, from 0 under a
@@ -19,13 +19,17 @@ use comlog_record::{
     BATCH_HEADER_LEN, BatchBuilder, BatchHeader, Compression, Offset, ProducerIds, Timestamp,
 };
 
-use crate::accumulator::Gathered;
+use crate::accumulator::{Gathered, Ready};
 use crate::delivery::{Completer, Delivered};
 use crate::retry::{BatchVerdict, judge_batch};
 use crate::{Error, Result};
 
 /// Sequences count from 0 to 2^31 - 1 and start again.
 const SEQUENCES: i64 = 1 << 31;
+/// With so many batches under way only full ones are added: what is not full gathers on.
+const IN_FLIGHT_OPEN_MAX: usize = 5;
+/// With so many bytes under way, and [`IN_FLIGHT_OPEN_MAX`] batches, none is added.
+const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 
 /// A batch on its way.
 #[derive(Debug)]
@@ -110,13 +114,21 @@ impl Pipeline {
         }
     }
 
-    /// Batches that are encoded and not acknowledged.
-    pub(crate) fn len(&self) -> usize {
-        self.unacked.len()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.unacked.is_empty()
+    }
+
+    /// Which gathered batch may join those under way, of which there shall be at most
+    /// `in_flight_max`; `None` when there is no room.
+    pub(crate) fn room(&self, in_flight_max: usize) -> Option<Ready> {
+        let bytes = || self.unacked.iter().map(|outgoing| outgoing.encoded.len());
+        match self.unacked.len() {
+            under_way if under_way >= in_flight_max => None,
+            0 => Some(Ready::Any),
+            under_way if under_way < IN_FLIGHT_OPEN_MAX => Some(Ready::Due),
+            _ if bytes().sum::<usize>() < IN_FLIGHT_BYTES_MAX => Some(Ready::Full),
+            _ => None,
+        }
     }
 
     pub(crate) fn failures(&self) -> u32 {
@@ -373,4 +385,55 @@ fn renumber(encoded: &Bytes, id: i64, epoch: i16, sequence: i32) -> Bytes {
 
 fn advance(sequence: i32, records: u32) -> i32 {
     ((i64::from(sequence) + i64::from(records)) % SEQUENCES) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::accumulator::{Accumulator, Bounds, RecordParts};
+
+    fn gathered(value_bytes: usize) -> Gathered {
+        let mut accumulator = Accumulator::new(Bounds {
+            batch_bytes: 1,
+            batch_records_max: 1,
+            linger: Duration::ZERO,
+            buffer_bytes_max: 8 << 20,
+            record_bytes_max: 2 << 20,
+        });
+        let queue = accumulator.add_queue();
+        let now = Instant::now();
+        let value = vec![b'x'; value_bytes];
+        let parts = RecordParts {
+            timestamp: Timestamp(0),
+            key: None,
+            value: Some(&value),
+            headers: &[],
+        };
+        accumulator.push(queue, || now, None, &parts).unwrap();
+        accumulator.take(queue, now, Ready::Any).unwrap()
+    }
+
+    /// What there is room for with each number of batches of `value_bytes` under way, from 0 on.
+    fn rooms(value_bytes: usize, in_flight_max: usize) -> Vec<Ready> {
+        let mut pipeline = Pipeline::new(Arc::from("t"), 0, false);
+        let mut rooms = Vec::new();
+        while let Some(ready) = pipeline.room(in_flight_max) {
+            rooms.push(ready);
+            let batch = gathered(value_bytes);
+            assert!(pipeline.encode(batch, Compression::None).is_ok());
+        }
+        rooms
+    }
+
+    #[test]
+    fn small_full_batches_go_deep_and_large_ones_do_not() {
+        let shallow = [Ready::Any, Ready::Due, Ready::Due, Ready::Due, Ready::Due];
+        assert_eq!(rooms(1 << 20, 16), shallow, "5 MiB are more than 4");
+        assert_eq!(rooms(10, 3), shallow[..3]);
+        let deep = rooms(10, 16);
+        assert_eq!(deep[..5], shallow);
+        assert_eq!(deep[5..], [Ready::Full; 11]);
+    }
 }

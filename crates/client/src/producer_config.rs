@@ -9,7 +9,7 @@ use crate::accumulator::Bounds;
 use crate::{Error, Result};
 
 /// The server remembers this many batches per producer: no more can be told from duplicates.
-pub(crate) const IN_FLIGHT_MAX: usize = 5;
+pub(crate) const IN_FLIGHT_MAX: usize = 16;
 
 /// How a [`Producer`](crate::Producer) batches, sends and retries.
 #[derive(Debug, Clone)]
@@ -89,8 +89,10 @@ impl ProducerConfig {
         self
     }
 
-    /// Most batches of a partition under way at once (default and most 5 when idempotent). Their
-    /// order is kept whatever the number, also over failures.
+    /// Most batches of a partition under way at once (default 16, which is also the most when
+    /// idempotent). Beyond 5 only full ones, and no more than 4 MiB together, so that many small
+    /// requests still become few batches and large ones do not pile up. Their order is kept
+    /// whatever the number, also over failures.
     #[must_use]
     pub fn in_flight_max(mut self, batches: usize) -> ProducerConfig {
         self.in_flight_max = batches;
@@ -153,7 +155,7 @@ impl ProducerConfig {
             return wrong("buffer_bytes_max must exceed batch_bytes and record_bytes_max by 1 KiB");
         }
         if self.in_flight_max == 0 || (self.idempotence && self.in_flight_max > IN_FLIGHT_MAX) {
-            return wrong("in_flight_max must be at least 1, and at most 5 when idempotent");
+            return wrong("in_flight_max must be at least 1, and at most 16 when idempotent");
         }
         if self.delivery_timeout.is_zero() || self.linger >= self.delivery_timeout {
             return wrong("delivery_timeout must be above 0 and above linger");

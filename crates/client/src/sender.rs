@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::accumulator::{Accumulator, Gathered};
+use crate::accumulator::{Accumulator, Gathered, Ready};
 use crate::pipeline::{Finished, Identity, Pipeline};
 use crate::producer::Shared;
 use crate::producer_config::ProducerConfig;
@@ -184,13 +184,12 @@ impl Sender {
     fn fill(&mut self, now: Instant) {
         let occupied = self.look_at_gathered(|gathered| gathered.occupied().collect::<Vec<_>>());
         for queue in occupied {
-            while self.pipelines[queue].len() < self.config.in_flight_max {
+            while let Some(ready) = self.pipelines[queue].room(self.config.in_flight_max) {
                 if !self.pipelines[queue].can_encode() {
                     self.ask_identity(queue, now);
                     break;
                 }
-                let idle = self.pipelines[queue].is_empty();
-                let taken = self.shared.lock().accumulator.take(queue, now, idle);
+                let taken = self.shared.lock().accumulator.take(queue, now, ready);
                 let Some(gathered) = taken else { break };
                 let encoded = self.pipelines[queue].encode(gathered, self.config.compression);
                 if let Err(finished) = encoded {
@@ -372,7 +371,7 @@ impl Sender {
             let taken = {
                 let mut state = self.shared.lock();
                 state.accumulator.hurry(queue);
-                state.accumulator.take(queue, now, true)
+                state.accumulator.take(queue, now, Ready::Any)
             };
             let Some(gathered) = taken else { return };
             self.fail_gathered(queue, gathered, error.clone());

@@ -104,7 +104,7 @@ async fn options_that_are_wrong_are_named() {
         (producer().batch_bytes(1), "batch_bytes"),
         (producer().batch_records_max(0), "batch_records_max"),
         (producer().buffer_bytes_max(1_000), "buffer_bytes_max"),
-        (producer().in_flight_max(6), "in_flight_max"),
+        (producer().in_flight_max(17), "in_flight_max"),
         (
             producer().delivery_timeout(Duration::ZERO),
             "delivery_timeout",

@@ -70,7 +70,7 @@ pub enum AppendError {
         found: i16,
     },
     /// A retry of a batch so old that its offsets are no longer known; it is in the log already.
-    #[error("duplicate of a batch of producer {producer_id} older than the last five")]
+    #[error("duplicate of a batch of producer {producer_id} older than the last sixteen")]
     DuplicateSequence {
         /// Who.
         producer_id: i64,

@@ -7,8 +7,9 @@ use comlog_record::{BatchHeader, Offset, OffsetRange, Timestamp};
 use crate::AppendError;
 use crate::codec::{Decoder, Encoder, Unusable};
 
-/// A retry of any of the last so many batches is answered with its first offsets.
-const BATCHES_KEPT: usize = 5;
+/// A retry of any of the last so many batches is answered with its first offsets. Kafka keeps 5,
+/// which bounds how many a producer may have under way; more let small batches share a sync.
+const BATCHES_KEPT: usize = 16;
 /// Sequences count from 0 to 2^31 - 1 and start again.
 const SEQUENCES: i64 = 1 << 31;
 
@@ -348,8 +349,8 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_of_the_last_five_finds_its_offsets() {
-        let sent: Vec<_> = (0..7)
+    fn a_retry_of_the_last_sixteen_finds_its_offsets() {
+        let sent: Vec<_> = (0..18)
             .map(|at| header(1, 0, at * 10, 10, 100 + i64::from(at) * 10))
             .collect();
         let state = state(&sent);

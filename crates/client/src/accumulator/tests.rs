@@ -39,24 +39,24 @@ fn a_batch_lingers_unless_it_is_full_or_urgent() {
     accumulator
         .push(queue, || now, None, &record(b"a"))
         .unwrap();
-    assert!(accumulator.take(queue, now, true).is_none());
+    assert!(accumulator.take(queue, now, Ready::Any).is_none());
     assert_eq!(accumulator.ready_at(queue), Some(now + BOUNDS.linger));
     let later = now + BOUNDS.linger;
-    assert!(accumulator.take(queue, later, false).is_some());
+    assert!(accumulator.take(queue, later, Ready::Due).is_some());
     assert_eq!(accumulator.ready_at(queue), None);
 
     accumulator
         .push(queue, || now, None, &record(b"b"))
         .unwrap();
     accumulator.hurry(queue);
-    assert!(accumulator.take(queue, now, false).is_some());
+    assert!(accumulator.take(queue, now, Ready::Due).is_some());
 
     let full = [0; 990];
     let pushed = accumulator
         .push(queue, || now, None, &record(&full))
         .unwrap();
     assert!(pushed.wake);
-    assert!(accumulator.take(queue, now, false).is_some());
+    assert!(accumulator.take(queue, now, Ready::Due).is_some());
 }
 
 #[test]
@@ -69,8 +69,8 @@ fn without_linger_records_gather_while_a_batch_is_under_way() {
         let record = record(value.as_bytes());
         accumulator.push(queue, || now, None, &record).unwrap();
     }
-    assert!(accumulator.take(queue, now, false).is_none());
-    let taken = accumulator.take(queue, now, true).unwrap();
+    assert!(accumulator.take(queue, now, Ready::Due).is_none());
+    let taken = accumulator.take(queue, now, Ready::Any).unwrap();
     assert_eq!(taken.builder.len(), 3);
     assert_eq!(accumulator.ready_at(queue), None);
 }
@@ -93,7 +93,7 @@ fn what_waits_too_long_is_taken_oldest_first() {
         .map(|(_, gathered)| gathered.number)
         .collect();
     assert_eq!(numbers, [0, 1]);
-    assert!(accumulator.take(queue, now, false).is_some());
+    assert!(accumulator.take(queue, now, Ready::Due).is_some());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_flush_covers_what_was_taken_and_no_more() {
         .push(queue, || now, None, &record(b"a"))
         .unwrap();
     let through = accumulator.flush();
-    let taken = accumulator.take(queue, now, false).unwrap();
+    let taken = accumulator.take(queue, now, Ready::Due).unwrap();
     accumulator
         .push(queue, || now, None, &record(b"b"))
         .unwrap();
@@ -119,17 +119,21 @@ fn a_flush_covers_what_was_taken_and_no_more() {
 #[derive(Debug, Clone)]
 enum Step {
     Push { queue: usize, len: usize },
-    Take { queue: usize, idle: bool },
+    Take { queue: usize, ready: Ready },
     Finish,
     Wait { ms: u64 },
     Flush,
+}
+
+fn ready() -> impl Strategy<Value = Ready> {
+    prop_oneof![Just(Ready::Full), Just(Ready::Due), Just(Ready::Any)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let len = prop_oneof![9 => 4..300usize, 1 => 300..2_200usize];
     prop_oneof![
         8 => (0..3usize, len).prop_map(|(queue, len)| Step::Push { queue, len }),
-        3 => (0..3usize, any::<bool>()).prop_map(|(queue, idle)| Step::Take { queue, idle }),
+        3 => (0..3usize, ready()).prop_map(|(queue, ready)| Step::Take { queue, ready }),
         2 => Just(Step::Finish),
         1 => (0..15u64).prop_map(|ms| Step::Wait { ms }),
         1 => Just(Step::Flush),
@@ -170,8 +174,8 @@ proptest! {
                     }
                     prop_assert!(accumulator.buffered() <= BOUNDS.buffer_bytes_max);
                 }
-                Step::Take { queue, idle } => {
-                    if let Some(taken) = accumulator.take(queue, now, idle) {
+                Step::Take { queue, ready } => {
+                    if let Some(taken) = accumulator.take(queue, now, ready) {
                         let records = taken.builder.len();
                         prop_assert!((1..=7).contains(&records));
                         prop_assert!(taken.bytes() <= BOUNDS.batch_bytes || records == 1);
@@ -190,7 +194,7 @@ proptest! {
         }
         let through = accumulator.flush();
         for queue in 0..3 {
-            while let Some(taken) = accumulator.take(queue, now, false) {
+            while let Some(taken) = accumulator.take(queue, now, Ready::Due) {
                 under_way.push((taken.number, taken.bytes()));
                 arrived.entry(queue).or_default().extend(values(taken));
             }

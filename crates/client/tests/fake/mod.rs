@@ -62,7 +62,7 @@ pub struct Log {
 struct Known {
     epoch: i16,
     next_sequence: i32,
-    /// Base sequence, count and base offset of the last five batches.
+    /// Base sequence, count and base offset of the last sixteen batches.
     last: VecDeque<(i32, i32, i64)>,
 }
 
@@ -286,7 +286,7 @@ impl Log {
         }
         known.next_sequence += count;
         known.last.push_back((sequence, count, self.end));
-        if known.last.len() > 5 {
+        if known.last.len() > 16 {
             known.last.pop_front();
         }
         Ok((self.append(batch), false))
