@@ -1,5 +1,5 @@
 /** Calls of the server: headers, timeouts, retries, and errors as {@link ComlogError}. */
-import { createClient, type CallOptions as ConnectOptions, type Client, type Interceptor } from '@connectrpc/connect';
+import type { CallOptions as ConnectOptions, Client, Interceptor } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 
 import { anySignal, sleep } from './abort.js';
@@ -8,6 +8,7 @@ import { GroupService } from './gen/comlog/v1/group_pb.js';
 import { LogService } from './gen/comlog/v1/log_pb.js';
 import { TopicService } from './gen/comlog/v1/topic_pb.js';
 import type { CallOptions, ClientSettings } from './options.js';
+import { serviceClient } from './service.js';
 import { fromCall } from './status.js';
 
 /** The services of one server. */
@@ -30,9 +31,9 @@ export class Calls {
       fetch: settings.fetch,
       interceptors: [withHeaders],
     });
-    this.logs = createClient(LogService, transport);
-    this.topics = createClient(TopicService, transport);
-    this.groups = createClient(GroupService, transport);
+    this.logs = serviceClient(LogService, transport);
+    this.topics = serviceClient(TopicService, transport);
+    this.groups = serviceClient(GroupService, transport);
   }
 
   /** Aborted when the client is closed. */

@@ -55,7 +55,9 @@ function fromReadme(file: string, url: string): string {
 
 test('exactly what is wanted is packed', async () => {
   const sources = await readdir(join(ROOT, 'src'), { recursive: true });
-  const modules = sources.filter((path) => /(?<!\.d)\.ts$/.test(path)).map((path) => path.slice(0, -'.ts'.length));
+  // Of what is generated from the protos, only the types lie there.
+  const isModule = (path: string) => /(?<!\.d)\.ts$/.test(path) || path.startsWith('gen/') && path.endsWith('.ts');
+  const modules = sources.filter(isModule).map((path) => path.replace(/(\.d)?\.ts$/, ''));
   const wanted = ['LICENSE-APACHE', 'LICENSE-MIT', 'README.md', 'package.json'];
   wanted.push(...modules.flatMap((path) => [`dist/${path}.js`, `dist/${path}.d.ts`]));
   wanted.push('dist/comlog.wasm');
