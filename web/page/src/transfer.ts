@@ -1,4 +1,5 @@
-// Copies records between the log in this tab and the server.
+// Copies records between the log in this tab and the server. Records, not batches as they are encoded:
+// those carry the number of whoever produced them, and another log would take them for repeated ones.
 
 import type { MemoryLog } from "comlog/log";
 

@@ -1,4 +1,12 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import {
+  appendBatches,
+  fetchOnce,
+  readBatches,
+  type AppendBatchesRequest,
+  type BatchesRead,
+  type ReadRequest,
+} from './batches.js';
 import { Calls } from './calls.js';
 import { Consumer, type ConsumerOptions, type Assignment } from './consumer.js';
 import type { Connection, Feed } from './feed.js';
@@ -43,18 +51,6 @@ export interface AppendRequest {
   expectedOffset?: bigint | undefined;
   /** The partition's token, once one was set. */
   fencingToken?: bigint | undefined;
-}
-
-/** What `Client.read` reads. */
-export interface ReadRequest {
-  topic: string;
-  /** Default: 0. */
-  partition?: number | undefined;
-  offset: bigint;
-  /** Most bytes to return, but at least one batch; default: the server's bound. */
-  maxBytes?: number | undefined;
-  /** Wait at most this long for a record; default: answer at once, empty at the end of the log. */
-  maxWaitMs?: number | undefined;
 }
 
 /** What was read. */
@@ -166,12 +162,26 @@ export class Client {
 
   /** Reads from exactly an offset on. */
   async read(request: ReadRequest, options?: CallOptions): Promise<ReadResult> {
-    const { topic, partition = 0, offset, maxBytes = 0, maxWaitMs = 0 } = request;
-    const message = { topic, partition, offset, maxBytes, maxWaitMs, form: Form.RECORDS };
-    const { fetched } = await this.#calls.again((call) => this.#calls.logs.read(message, call), options);
+    const { topic, partition = 0 } = request;
+    const fetched = await fetchOnce(this.#calls, request, Form.RECORDS, options);
     const { records, nextOffset, logStartOffset, highWatermark } = pieceFromWire(fetched);
     const placed = records.map((record) => ({ ...record, topic, partition }));
     return { records: placed, nextOffset, logStartOffset, highWatermark };
+  }
+
+  /**
+   * Appends record batches as they are encoded, compressed ones too. Made once, as {@link append}.
+   *
+   * @returns where each stands, in order
+   * @throws ComlogError for the first that was refused: those before it are in the log, none behind it is
+   */
+  appendBatches(request: AppendBatchesRequest, options?: CallOptions): Promise<Appended[]> {
+    return appendBatches(this.#calls, request, options);
+  }
+
+  /** Reads record batches as they are stored; `decodeBatches` of `comlog/log` opens them. */
+  readBatches(request: ReadRequest, options?: CallOptions): Promise<BatchesRead> {
+    return readBatches(this.#calls, request, options);
   }
 
   /** Finds offsets: earliest, latest, or by time. One answer per query, in order. */
@@ -201,6 +211,19 @@ export class Client {
     const message = { topic, partition };
     const synced = await this.#calls.again((call) => this.#calls.logs.sync(message, call), options);
     return synced.durableOffset;
+  }
+
+  /**
+   * Sets the fencing token of a partition: from now on an append that does not carry it is refused with
+   * FENCED. Durable on return.
+   *
+   * @param token above the current one, which is 0 before the first; else STALE_FENCING_TOKEN
+   * @returns where the log ended when it took effect
+   */
+  async fence(topic: string, partition: number, token: bigint, options?: CallOptions): Promise<bigint> {
+    const message = { topic, partition, token };
+    const fenced = await this.#calls.once((call) => this.#calls.logs.fence(message, call), options);
+    return fenced.logEndOffset;
   }
 
   /** Creates a topic. With `ifNotExists` one that is there already is left as it is. */

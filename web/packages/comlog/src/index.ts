@@ -1,13 +1,7 @@
 /** Client of comlog for browsers and Node. Importing it does nothing: see the README. */
 export type { Delivered } from './batch.js';
-export {
-  Client,
-  type AppendRequest,
-  type OffsetFound,
-  type OffsetQuery,
-  type ReadRequest,
-  type ReadResult,
-} from './client.js';
+export type { AppendBatchesRequest, BatchesRead, ReadRequest } from './batches.js';
+export { Client, type AppendRequest, type OffsetFound, type OffsetQuery, type ReadResult } from './client.js';
 export { Consumer, type Assigned, type Assignment, type ConsumerOptions } from './consumer.js';
 export { ComlogError, type Code, type ErrorDetails, type Reason } from './error.js';
 export type { Connection, Feed, Piece, Subscription, TailSource } from './feed.js';
