@@ -53,6 +53,13 @@ function fromReadme(file: string, url: string): string {
   return block.replaceAll(URL_IN_README, url);
 }
 
+/** The README's example of the log; Node 20 has no `using`. */
+function logExample(): string {
+  const example = README.match(/```ts\n(import \{ MemoryLog[^`]*)```/)?.[1];
+  assert.ok(example, 'the README has an example of the log');
+  return example;
+}
+
 test('exactly what is wanted is packed', async () => {
   const sources = await readdir(join(ROOT, 'src'), { recursive: true });
   // Of what is generated from the protos, only the types lie there.
@@ -86,15 +93,17 @@ test('a Node project that follows the README', async () => {
       for (const name of ['fetch', 'location', 'document', 'SharedWorker', 'addEventListener']) {
         Object.defineProperty(globalThis, name, { get() { throw new Error(name + ' was touched'); } });
       }
-      await import('comlog');
-      await import('comlog/shared');`;
+      for (const entry of ['comlog', 'comlog/shared', 'comlog/log', 'comlog/node']) await import(entry);`;
     const root = await project('in-node', {
       'hello.mjs': fromReadme('hello.mjs', server.url),
       'import.mjs': imported,
+      'log.mjs': logExample().replaceAll('using ', 'const '),
     });
     await run('node', ['import.mjs'], { cwd: root });
     const { stdout } = await run('node', ['hello.mjs'], { cwd: root });
     assert.equal(stdout, '0n hello\n');
+    const log = await run('node', ['log.mjs'], { cwd: root });
+    assert.match(log.stdout, /^0n Uint8Array\(5\)[^]*\n0n\n1n\n$/);
   } finally {
     await server.stop();
   }
@@ -113,6 +122,12 @@ test('a Vite project that follows the README', async () => {
       {
         'index.html': '<!doctype html><title>my page</title><body><script type="module" src="/src/main.ts"></script>',
         'src/main.ts': fromReadme('src/main.ts', server.url),
+        // As it says: in a page from `comlog/log`. The bundler finds the module and compiles `using`.
+        'log.html': '<!doctype html><title>my log</title><body><script type="module" src="/src/log.ts"></script>',
+        'src/log.ts': `import { MemoryLog, Segment, init } from 'comlog/log';
+          void (async () => {${logExample().replace(/^import.*$/m, '').replaceAll('console.log(', 'show(')}})();
+          function show(...words: unknown[]) { document.body.append(words.join(' '), '; '); }`,
+        'vite.config.js': `export default { build: { target: 'es2022', rolldownOptions: { input: ['index.html', 'log.html'] } } };`,
         'src/types.ts': ['comlog', 'comlog/shared', 'comlog/log', 'comlog/node']
           .map((entry, index) => `export * as entry${index} from '${entry}';`)
           .join('\n'),
@@ -132,6 +147,9 @@ test('a Vite project that follows the README', async () => {
     const line = page.locator('li').first();
     await line.waitFor({ timeout: 30_000 });
     assert.equal(await line.textContent(), `0 hello from ${origin}/`);
+    await page.goto(`${origin}/log.html`);
+    await page.getByText('0; 1; ').waitFor({ timeout: 30_000 });
+    assert.equal(await page.textContent('body'), '0 102,105,114,115,116; 1 115,101,99,111,110,100; 0; 1; ');
     await page.close();
   } finally {
     await server.stop();
