@@ -84,6 +84,8 @@ export class Producer {
   #flights = new Set<{ done: Promise<void> }>();
   #flight = new Flight();
   #room: Deferred<void> | undefined;
+  /** What `trySend` found no room for, in bytes: with less there is none. */
+  #refused = 1;
   #firstFailure: ComlogError | undefined;
   #closed = false;
 
@@ -149,14 +151,21 @@ export class Producer {
   /** As {@link Producer.send}, but takes the record only if there is room now; else `undefined`. */
   trySend(record: ProducerRecord): Promise<Delivered> | undefined {
     const item = this.#item(record);
-    if (this.#line.length > 0 || !this.#fits(item)) return undefined;
+    if (this.#line.length > 0 || !this.#fits(item)) {
+      this.#refused = item.bytes;
+      return undefined;
+    }
+    this.#refused = 1;
     this.#take(item);
     return item.delivered.promise;
   }
 
-  /** Resolves once there is room in the buffer: what a loop that sends waits for. */
+  /**
+   * Resolves once there is room in the buffer, and for a record that {@link trySend} did not take: what a
+   * loop that sends waits for.
+   */
   async ready(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
-    while (this.#line.length > 0 || this.#buffered.bytes >= this.#bufferBytesMax) {
+    while (this.#isFull()) {
       this.#checkOpen();
       this.#room ??= deferred();
       await abortable(this.#room.promise, options.signal);
@@ -232,6 +241,10 @@ export class Producer {
 
   #fits(item: Item): boolean {
     return this.#buffered.bytes + item.bytes <= this.#bufferBytesMax;
+  }
+
+  #isFull(): boolean {
+    return this.#line.length > 0 || this.#buffered.bytes + this.#refused > this.#bufferBytesMax;
   }
 
   #standInLine(item: Item): boolean {
@@ -367,7 +380,7 @@ export class Producer {
       this.#lineBytes -= first.bytes;
       this.#take(first);
     }
-    if (this.#line.length > 0 || this.#buffered.bytes >= this.#bufferBytesMax) return;
+    if (this.#isFull()) return;
     this.#room?.resolve();
     this.#room = undefined;
   }

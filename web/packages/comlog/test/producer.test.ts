@@ -174,3 +174,15 @@ test('compressed batches are read like others', async () => {
   const { records } = await client.read({ topic, offset: 0n });
   assert.deepEqual(values(records), ['gzip', 'snappy', 'lz4', 'zstd'].map((name) => name.repeat(1_000)));
 });
+
+test('a loop that waits only when a record is not taken ends', async () => {
+  const topic = freshTopic();
+  // Sizes that never fill the buffer exactly.
+  const producer = client.producer({ bufferBytesMax: 2_000, recordBytesMax: 1_000 });
+  for (let n = 0; n < 200; n += 1) {
+    const record = { topic, value: 'x'.repeat(100 + (n % 7)) };
+    while (producer.trySend(record) === undefined) await producer.ready();
+  }
+  await producer.close();
+  assert.equal((await client.read({ topic, offset: 0n })).highWatermark, 200n);
+});
