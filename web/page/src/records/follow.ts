@@ -93,7 +93,8 @@ export class Follower {
     // Those that are there already go on; partitions added later are read from their beginning.
     if (this.partitions.length === 0) this.#consumer.assign([{ topic: this.topic }]);
     this.#liveSince = Date.now();
-    this.state.value = { kind: "live" };
+    // The past is shown once all of it is there: until then it is loading.
+    if (!this.#past || this.#past.until.size === 0) this.state.value = { kind: "live" };
   }
 
   async #turn(signal: AbortSignal): Promise<void> {
@@ -134,6 +135,7 @@ export class Follower {
     if (past.until.size > 0) return;
     this.#past = undefined;
     for (const row of past.byTime()) this.rows.push(row);
+    if (this.state.value.kind === "loading") this.state.value = { kind: "live" };
   }
 
   /** Where each partition starts; asks again while the server does not answer. */

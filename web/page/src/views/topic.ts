@@ -179,12 +179,14 @@ class TopicView {
       refused: "Stopped",
       away: "Waiting for the server",
     };
-    const shown = state.kind === "live" && reach.value.state === "down" ? "away" : state.kind;
+    const waits = state.kind === "live" || state.kind === "loading";
+    const shown = waits && reach.value.state === "down" ? "away" : state.kind;
     this.#browser.status.dataset["state"] = shown;
     setText(this.#browser.status, texts[shown]);
     this.#pause.textContent = state.kind === "paused" ? "Resume" : "Pause";
     this.#pause.disabled = state.kind === "loading" || state.kind === "refused";
     if (state.kind === "loading") this.#browser.explainEmpty("Loading records…");
+    if (state.kind === "live" && this.#follower.rows.end > 0) this.#browser.explainEmpty(undefined);
     if (state.kind === "refused") this.#refuse(state.error);
   }
 
