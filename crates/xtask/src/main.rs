@@ -54,6 +54,9 @@ enum Task {
     },
     /// Measures speed (release), as ratios to what the machine allows; arguments go to it
     Bench {
+        /// The browser's table instead: the log in wasm and the client in a page, beside native ones
+        #[arg(long)]
+        browser: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -103,7 +106,8 @@ fn run(task: Task) -> Result<bool> {
                 .args(["run", "--release", "-p", "comlog-sim", "--"])
                 .args(args),
         ),
-        Task::Bench { args } => {
+        Task::Bench { browser: true, .. } => exec(&mut web::bench()?),
+        Task::Bench { args, .. } => {
             let binary = tools::build_release()?;
             tools::build_bench()?;
             let bench = binary.with_file_name("comlog-bench");

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::SystemTime;
 
 use crate::step::Result;
@@ -79,6 +80,21 @@ pub(crate) fn page() -> Result<()> {
             "comlog-page",
         ],
     )
+}
+
+/// What measures the log in WebAssembly and the client in a page, with all it needs built.
+pub(crate) fn bench() -> Result<Command> {
+    client()?;
+    tools::chromium()?;
+    let binary = tools::build_release()?;
+    let native = ["-p", "comlog-wasm", "--example", "native"];
+    run("cargo", &[&["build", "--release"], &native[..]].concat())?;
+    let mut command = Command::new("node");
+    command
+        .arg("web/packages/comlog/bench/table.mjs")
+        .env("COMLOG_NATIVE", binary.with_file_name("examples/native"))
+        .env("COMLOG_BIN", binary);
+    Ok(command)
 }
 
 /// Whether a file is there, and everything it is made from is older.
