@@ -107,7 +107,7 @@ test('a batch that gave up never comes late, and does not disturb the next', asy
         });
       },
     });
-    const producer = client.producer({ deliveryTimeoutMs: 300 });
+    const producer = client.producer({ deliveryTimeoutMs: 3_000 });
     await fails(producer.send({ topic, value: 'late' }), 'DEADLINE_EXCEEDED');
     assert.equal((await producer.send({ topic, value: 'next' })).offset, 0n);
     await (await held[0]!()).arrayBuffer();
