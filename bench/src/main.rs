@@ -3,6 +3,7 @@
 mod baseline;
 mod cases;
 mod echo;
+mod instructions;
 mod measure;
 mod peers;
 mod report;
@@ -46,6 +47,12 @@ struct Args {
     /// Print the cases and stop
     #[arg(long)]
     list: bool,
+    /// Instead: count the instructions of the hot paths and compare them with those kept
+    #[arg(long, conflicts_with_all = ["quick", "full", "cases", "json"])]
+    instructions: bool,
+    /// Keep the instructions counted now
+    #[arg(long, requires = "instructions")]
+    update: bool,
     /// How to print the result
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
@@ -66,7 +73,7 @@ struct Args {
     /// For the bench itself: be the bare gRPC server that calls are compared with
     #[arg(long, hide = true)]
     echo_server: bool,
-    /// For `cargo xtask bench`: print what this run needs of Debian's packages, and stop
+    /// For `cargo xtask bench`: print what this run needs, and stop
     #[arg(long, hide = true)]
     needs: bool,
 }
@@ -119,15 +126,11 @@ async fn run(args: Args) -> Result<()> {
     let wanted: Vec<&Case> = all().filter(|case| args.wants(case)).collect();
     let with_peers = wanted.iter().any(|case| case.when == When::Peers);
     if args.needs {
-        let packages = if with_peers {
-            &peers::PACKAGES[..]
-        } else {
-            &[]
-        };
-        for package in packages {
-            println!("needs {package}");
-        }
+        print_needs(&args, with_peers);
         return Ok(());
+    }
+    if args.instructions {
+        return instructions::run(args.update);
     }
     if wanted.is_empty() {
         return Err("no such case, see --list; some need --full or --peers".into());
@@ -147,6 +150,21 @@ async fn run(args: Args) -> Result<()> {
         std::fs::write(path, format!("{}\n", report.to_json()))?;
     }
     Ok(())
+}
+
+/// Debian's packages, and the arguments of `cargo build --release`.
+fn print_needs(args: &Args, with_peers: bool) {
+    if args.instructions {
+        println!("needs package {}", instructions::PACKAGE);
+        return;
+    }
+    println!("needs build -p comlog-cli");
+    println!("needs build -p comlog-log --example speed");
+    if with_peers {
+        for package in peers::PACKAGES {
+            println!("needs package {package}");
+        }
+    }
 }
 
 /// Baselines and cases in turn, round by round.

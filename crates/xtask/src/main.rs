@@ -108,10 +108,8 @@ fn run(task: Task) -> Result<bool> {
         ),
         Task::Bench { browser: true, .. } => exec(&mut web::bench()?),
         Task::Bench { args, .. } => {
-            let binary = tools::build_release()?;
-            tools::build_bench()?;
-            let bench = binary.with_file_name("comlog-bench");
-            tools::bench_needs(&bench, &args)?;
+            let bench = tools::build_bench(&args)?;
+            let binary = bench.with_file_name("comlog");
             exec(Command::new(bench).args(args).env("COMLOG_BIN", binary))
         }
         Task::Drill { name, args } => exec(

@@ -57,29 +57,35 @@ pub(crate) fn build_debug() -> Result<()> {
     )
 }
 
-/// Builds what `cargo xtask bench` runs beside the binary.
-pub(crate) fn build_bench() -> Result<()> {
+/// Builds the bench, and builds and installs what a run of it with these arguments needs; says where
+/// the bench is.
+pub(crate) fn build_bench(args: &[String]) -> Result<PathBuf> {
     run("cargo", &["build", "--release", "-p", "comlog-bench"])?;
-    let example = ["-p", "comlog-log", "--example", "speed"];
-    run("cargo", &[&["build", "--release"], &example[..]].concat())
-}
-
-/// What a run of the bench with these arguments takes from Debian's packages. Each brings a program
-/// of its own name.
-pub(crate) fn bench_needs(bench: &Path, args: &[String]) -> Result<()> {
-    let output = Command::new(bench)
+    let bench = target()?.join("release/comlog-bench");
+    let output = Command::new(&bench)
         .args(args)
         .arg("--needs")
         .output()
         .map_err(|error| format!("cannot start {}: {error}", bench.display()))?;
     // Arguments that it refuses, or answers with its help, are its own matter: it is run next.
     let lines = String::from_utf8_lossy(&output.stdout);
-    let needs = lines.lines().filter_map(|line| line.strip_prefix("needs "));
-    let missing: Vec<&str> = needs.filter(|program| !is_in_path(program)).collect();
-    if missing.is_empty() {
-        return Ok(());
+    let needs = |what: &'static str| {
+        lines
+            .lines()
+            .filter_map(move |line| line.strip_prefix("needs ")?.strip_prefix(what))
+    };
+    for options in needs("build ") {
+        let words: Vec<&str> = options.split_whitespace().collect();
+        run("cargo", &[&["build", "--release"], &words[..]].concat())?;
     }
-    apt_install(&missing)
+    // Each brings a program of its own name.
+    let missing: Vec<&str> = needs("package ")
+        .filter(|program| !is_in_path(program))
+        .collect();
+    if !missing.is_empty() {
+        apt_install(&missing)?;
+    }
+    Ok(bench)
 }
 
 /// Builds the binary in the release profile and says where it is.
