@@ -12,6 +12,7 @@ use rustix::fs::FallocateFlags;
 use serde::Serialize;
 
 use crate::Result;
+use crate::cases::Scale;
 use crate::echo::EchoProcess;
 use crate::measure::{Usage, percentile};
 
@@ -40,16 +41,15 @@ pub(crate) struct Baselines {
 
 impl Baselines {
     /// Takes them all; a few seconds.
-    pub(crate) async fn measure(dir: &Path, quick: bool) -> Result<Baselines> {
-        let scale = if quick { 1 } else { 4 };
-        let sync = sync_latency(dir, 500 * scale)?;
-        let mib = 256 * scale as u64;
+    pub(crate) async fn measure(dir: &Path, scale: Scale) -> Result<Baselines> {
+        let Sizes { syncs, mib, calls } = Sizes::of(scale);
+        let sync = sync_latency(dir, syncs)?;
         let disk = sync_bandwidth(dir, mib, 1)?;
         let disk_bulk = sync_bandwidth(dir, mib, 64)?;
         let loopback = loopback(mib << 22)?;
         let echo = EchoProcess::start().await?;
-        let (echo_p50, echo_p99) = echo.unary_latency(1_000 * scale).await?;
-        let echo_rate = echo.unary_rate(64, 10_000 * scale).await?;
+        let (echo_p50, echo_p99) = echo.unary_latency(calls).await?;
+        let echo_rate = echo.unary_rate(64, 10 * calls).await?;
         let bytes = (mib << 22) as f64 / 1e6;
         let before = Usage::of(echo.pid());
         let echo_upload = echo.upload(1 << 20, 4 * mib as usize).await?;
@@ -110,6 +110,26 @@ impl Baselines {
                 self.echo_download_cpu,
             ),
         ]
+    }
+}
+
+/// How much the baselines do.
+struct Sizes {
+    syncs: usize,
+    /// Written to the disk; four times that through sockets.
+    mib: u64,
+    /// One after the other; ten times that with 64 in flight.
+    calls: usize,
+}
+
+impl Sizes {
+    fn of(scale: Scale) -> Sizes {
+        let (syncs, mib, calls) = match scale {
+            Scale::Whole => (2_000, 1_024, 4_000),
+            Scale::Quick => (500, 256, 1_000),
+            Scale::Smoke => (20, 4, 64),
+        };
+        Sizes { syncs, mib, calls }
     }
 }
 

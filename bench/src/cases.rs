@@ -16,12 +16,22 @@ use crate::baseline::Baselines;
 use crate::report::Figure;
 use crate::server::Server;
 
+/// How much is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Whole,
+    /// For a first look.
+    Quick,
+    /// So little that no figure means anything: only that every case works.
+    Smoke,
+}
+
 /// What a case needs.
 pub(crate) struct Context {
     pub(crate) binary: PathBuf,
     /// An empty directory of its own.
     pub(crate) dir: PathBuf,
-    pub(crate) quick: bool,
+    pub(crate) scale: Scale,
     pub(crate) baselines: Baselines,
 }
 
@@ -32,7 +42,19 @@ impl Context {
 
     /// `count`, or less when it must be quick.
     pub(crate) fn scaled(&self, count: u64) -> u64 {
-        if self.quick { count / 10 } else { count }
+        match self.scale {
+            Scale::Whole => count,
+            Scale::Quick => count / 10,
+            Scale::Smoke => (count / 1_000).max(64),
+        }
+    }
+
+    /// What a quick run does whole, too.
+    pub(crate) fn unless_smoke(&self, count: u64) -> u64 {
+        match self.scale {
+            Scale::Whole | Scale::Quick => count,
+            Scale::Smoke => (count / 100).max(1),
+        }
     }
 }
 

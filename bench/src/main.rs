@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use crate::baseline::Baselines;
-use crate::cases::{CASES, Case, Context, When};
+use crate::cases::{CASES, Case, Context, Scale, When};
 use crate::report::Report;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -35,12 +35,15 @@ struct Args {
     /// Also the cases that take long: 10 GiB through one server
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// Also measure Redis Streams and NATS JetStream; so it is unless with --quick
+    /// Also measure Redis Streams and NATS JetStream; so it is unless with --quick or --smoke
     #[arg(long, conflicts_with = "no_peers")]
     peers: bool,
     /// Measure comlog only
     #[arg(long)]
     no_peers: bool,
+    /// One round with next to no records: whether every case works, with figures that mean nothing
+    #[arg(long, conflicts_with_all = ["quick", "full"])]
+    smoke: bool,
     /// Only cases whose name contains this; may repeat
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
@@ -48,7 +51,7 @@ struct Args {
     #[arg(long)]
     list: bool,
     /// Instead: count the instructions of the hot paths and compare them with those kept
-    #[arg(long, conflicts_with_all = ["quick", "full", "cases", "json"])]
+    #[arg(long, conflicts_with_all = ["quick", "smoke", "full", "cases", "json"])]
     instructions: bool,
     /// Keep the instructions counted now
     #[arg(long, requires = "instructions")]
@@ -80,13 +83,29 @@ struct Args {
 
 impl Args {
     fn with_peers(&self) -> bool {
-        self.peers || !self.quick && !self.no_peers
+        self.peers || self.scale() == Scale::Whole && !self.no_peers
+    }
+
+    fn scale(&self) -> Scale {
+        match (self.quick, self.smoke) {
+            (_, true) => Scale::Smoke,
+            (true, false) => Scale::Quick,
+            (false, false) => Scale::Whole,
+        }
+    }
+
+    fn rounds(&self) -> usize {
+        match self.scale() {
+            Scale::Whole => ROUNDS,
+            Scale::Quick => ROUNDS_QUICK,
+            Scale::Smoke => 1,
+        }
     }
 
     fn wants(&self, case: &Case) -> bool {
         let part = match case.when {
             When::Always => true,
-            When::Full => self.full,
+            When::Full => self.full || self.smoke,
             When::Peers => self.with_peers(),
         };
         let named = |name: &String| case.name.contains(name.as_str());
@@ -169,18 +188,18 @@ fn print_needs(args: &Args, with_peers: bool) {
 
 /// Baselines and cases in turn, round by round.
 async fn measure_all(args: &Args, wanted: &[&Case], peers: Vec<String>) -> Result<Report> {
-    let rounds = if args.quick { ROUNDS_QUICK } else { ROUNDS };
+    let (rounds, scale) = (args.rounds(), args.scale());
     let mut report = Report::new(rounds, peers);
     for round in 1..=rounds {
         for case in wanted {
             let dir = tempfile::tempdir_in(&args.dir)?;
             eprintln!("round {round} of {rounds}: baselines, {}", case.name);
-            let baselines = Baselines::measure(dir.path(), args.quick).await?;
+            let baselines = Baselines::measure(dir.path(), scale).await?;
             report.add_baselines(&baselines);
             let context = Context {
                 binary: args.binary.clone(),
                 dir: dir.path().to_owned(),
-                quick: args.quick,
+                scale,
                 baselines,
             };
             let figures = (case.run)(&context).await?;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::Context;
+use super::{Context, Scale};
 use crate::Result;
 use crate::report::{Figure, Goal};
 
@@ -17,11 +17,33 @@ const GOALS: [(&str, f64); 5] = [
     ("append-and-read-back", 600.0),
 ];
 
+/// One in so many turns.
+const SMOKE_SHARE: &str = "1000";
+
+/// Parts of the names of its cases that are run: together, all of the above.
+const RUNS: [&str; 2] = ["append-", "read"];
+
 pub(super) async fn run(context: &Context) -> Result<Vec<Figure>> {
+    let mut text = String::new();
+    for part in RUNS {
+        text += &example(context, part).await?;
+    }
+    GOALS
+        .iter()
+        .map(|&(name, goal)| figure(&text, name, goal))
+        .collect()
+}
+
+/// What the example prints about some of its cases.
+async fn example(context: &Context, part: &str) -> Result<String> {
     // cargo xtask bench has built it beside the binary.
     let example = context.binary.with_file_name("examples").join("speed");
-    let output = Command::new(&example)
-        .arg(&context.dir)
+    let mut command = Command::new(&example);
+    command.arg(&context.dir).arg(part);
+    if context.scale == Scale::Smoke {
+        command.arg(SMOKE_SHARE);
+    }
+    let output = command
         .stderr(Stdio::inherit())
         .output()
         .await
@@ -29,11 +51,7 @@ pub(super) async fn run(context: &Context) -> Result<Vec<Figure>> {
     if !output.status.success() {
         return Err(format!("{} failed ({})", example.display(), output.status).into());
     }
-    let text = String::from_utf8(output.stdout)?;
-    GOALS
-        .iter()
-        .map(|&(name, goal)| figure(&text, name, goal))
-        .collect()
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Finds `name  12.3 ns (...)`.

@@ -23,7 +23,7 @@ const MEMORY_MAX_MIB: f64 = 96.0;
 
 pub(super) async fn start(context: &Context) -> Result<Vec<Figure>> {
     let few = started(context, "few", 2).await?;
-    let many = started(context, "many", SEGMENTS).await?;
+    let many = started(context, "many", context.unless_smoke(SEGMENTS)).await?;
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
     let figure = Figure::new("2,000 sealed segments", "ms", ms(many)).beside("2", ms(few));
     Ok(vec![
@@ -84,9 +84,10 @@ fn stretch(data: &Path) -> Result<()> {
 pub(super) async fn memory(context: &Context) -> Result<Vec<Figure>> {
     let server = context.server().await?;
     server.create_topic("t", 1).await?;
+    let records = context.unless_smoke(MEMORY_RECORDS);
     let producer = produce::producer(&server, 1024)?;
-    produce::send(producer, "t".to_owned(), 0, 1024, MEMORY_RECORDS).await?;
-    consume::read(&server, MEMORY_RECORDS).await?;
+    produce::send(producer, "t".to_owned(), 0, 1024, records).await?;
+    consume::read(&server, records).await?;
     let mib = rss_anon(server.pid()) as f64 / f64::from(1 << 20);
     server.stop().await?;
     let figure = Figure::new("RssAnon", "MiB", mib);

@@ -1,14 +1,16 @@
 //! What appending, reading and opening a log on the local disk cost, without a server.
 //!
-//! `cargo run --release -p comlog-log --example speed -- DIR [CASE]`: DIR is emptied of what an
-//! earlier run left there; CASE is a part of the names of the cases to run. Prints the median of
-//! the rounds and their range; nothing else should run on the machine meanwhile.
+//! `cargo run --release -p comlog-log --example speed -- DIR [CASE [SHARE]]`: DIR is emptied of what
+//! an earlier run left there; CASE is a part of the names of the cases to run. Prints the median of
+//! the rounds and their range; nothing else should run on the machine meanwhile. With a SHARE only
+//! one in so many turns is taken, in one round: to see that it works.
 
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use comlog_log::{AppendRequest, Durability, Log, LogConfig, ManualClock};
@@ -19,6 +21,8 @@ use comlog_storage::{DataDir, DiskOptions, Storage, segment_name};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
+/// Only one in so many turns is taken.
+static SHARE: AtomicUsize = AtomicUsize::new(1);
 const ROUNDS: usize = 9;
 const BATCH_RECORDS: usize = 100;
 /// Records of the log that is read from.
@@ -31,6 +35,9 @@ async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let dir = PathBuf::from(args.next().ok_or("usage: speed DIR [CASE]")?).join("comlog-speed");
     let wanted = args.next().unwrap_or_default();
+    if let Some(share) = args.next() {
+        SHARE.store(share.parse::<usize>()?.max(1), Ordering::Relaxed);
+    }
     for record_bytes in [10, 50, 200] {
         let name = format!("encode-{record_bytes}");
         if name.contains(&wanted) {
@@ -39,7 +46,7 @@ async fn main() -> Result<()> {
         let name = format!("append-{record_bytes}");
         if name.contains(&wanted) {
             let mut found = Vec::new();
-            for _ in 0..ROUNDS {
+            for _ in 0..round_count() {
                 found.push(append(&dir, record_bytes).await?);
             }
             report(&name, found);
@@ -71,8 +78,21 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
+/// How many turns are taken instead of `whole`.
+fn turns(whole: usize) -> usize {
+    (whole / SHARE.load(Ordering::Relaxed)).max(1)
+}
+
+fn round_count() -> usize {
+    if SHARE.load(Ordering::Relaxed) == 1 {
+        ROUNDS
+    } else {
+        1
+    }
+}
+
 fn rounds(round: impl Fn() -> Result<f64>) -> Result<Vec<f64>> {
-    (0..ROUNDS).map(|_| round()).collect()
+    (0..round_count()).map(|_| round()).collect()
 }
 
 /// Prints nanoseconds: the median, the smallest and the largest.
@@ -100,7 +120,7 @@ fn batch(record_bytes: usize, records: usize) -> Result<RecordBatch, EncodeError
 }
 
 fn encode(record_bytes: usize) -> Result<f64> {
-    let batches = 10_000;
+    let batches = turns(10_000);
     let began = Instant::now();
     for _ in 0..batches {
         black_box(batch(record_bytes, BATCH_RECORDS)?);
@@ -110,7 +130,7 @@ fn encode(record_bytes: usize) -> Result<f64> {
 
 fn decode() -> Result<f64> {
     let encoded = batch(100, 1_000)?.to_bytes();
-    let turns = 300;
+    let turns = turns(300);
     let began = Instant::now();
     for _ in 0..turns {
         let batch = RecordBatch::decode(&mut encoded.clone(), &Limits::DEFAULT)?;
@@ -147,7 +167,7 @@ async fn append_one(log: &mut Log, batch: RecordBatch) -> Result<Offset> {
 
 async fn append(dir: &Path, record_bytes: usize) -> Result<f64> {
     let mut log = open_log(fresh(dir)?).await?;
-    let batches = 5_000;
+    let batches = turns(5_000);
     let began = Instant::now();
     for _ in 0..batches {
         append_one(&mut log, batch(record_bytes, BATCH_RECORDS)?).await?;
@@ -174,9 +194,9 @@ async fn random_reads(dir: &Path) -> Result<Vec<f64>> {
         append_one(&mut log, batch(10, BATCH_RECORDS)?).await?;
     }
     let reader = log.reader();
-    let turns = 200_000;
+    let turns = turns(200_000);
     let mut found = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..round_count() {
         let began = Instant::now();
         for offset in offsets(READ_RECORDS).take(turns) {
             black_box(read_one(&reader, offset)?);
@@ -201,9 +221,9 @@ fn read_one(reader: &comlog_log::LogReader, offset: Offset) -> Result<usize> {
 async fn append_and_read_back(dir: &Path) -> Result<Vec<f64>> {
     let mut log = open_log(fresh(dir)?).await?;
     let reader = log.reader();
-    let turns = 20_000;
+    let turns = turns(20_000);
     let mut found = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..round_count() {
         let began = Instant::now();
         for _ in 0..turns {
             let offset = append_one(&mut log, batch(10, 1)?).await?;
@@ -231,7 +251,7 @@ async fn open(dir: &Path, segments: i64) -> Result<Vec<f64>> {
         file.set_len(SEGMENT_BYTES)?;
     }
     let mut found = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..round_count() {
         let began = Instant::now();
         let mut log = open_log(reopened(dir)?).await?;
         found.push(began.elapsed().as_nanos() as f64);
