@@ -78,10 +78,22 @@ class Producer:
             self.acknowledged.update(enumerate(digests, base))
             time.sleep(0.02)
 
+    def read(self, log):
+        """The start, the end and the records; again while retention moves the start meanwhile."""
+        while True:
+            start, end = log.bounds("killed", self.partition)
+            try:
+                records = log.records("killed", self.partition)
+            except grpc.RpcError as error:
+                if archived.reason_of(error)[1] != "OFFSET_OUT_OF_RANGE":
+                    raise
+                continue
+            if log.bounds("killed", self.partition)[0] == start:
+                return start, end, records
+
     def check(self, log):
         """What is wrong with what the partition holds, or an empty text."""
-        start, end = log.bounds("killed", self.partition)
-        records = log.records("killed", self.partition)
+        start, end, records = self.read(log)
         held = {at: digest(value) for at, value in records.items()}
         last = max(self.acknowledged, default=-1)
         if start + len(held) != end or end <= last:
