@@ -1,5 +1,6 @@
 //! The cases: each takes its figures once, beside the baselines of the same round.
 
+mod archive;
 mod calls;
 mod consume;
 mod library;
@@ -126,6 +127,11 @@ pub(crate) const CASES: &[Case] = &[
         "start",
         "start with 2,000 sealed segments, and with 2",
         |context| Box::pin(long::start(context)),
+    ),
+    case(
+        "archive",
+        "1 GiB in 4 archived partitions from the start, beside plain GETs of the same objects",
+        |context| Box::pin(archive::run(context)),
     ),
     case("library", "the log without a server", |context| {
         Box::pin(library::run(context))

@@ -22,8 +22,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on a free port with its data in `data`.
     pub(crate) async fn start(binary: &Path, data: &Path) -> Result<Server> {
+        Server::start_with(binary, data, |_| {}).await
+    }
+
+    /// The same, with more arguments or another environment.
+    pub(crate) async fn start_with(
+        binary: &Path,
+        data: &Path,
+        configure: impl FnOnce(&mut Command),
+    ) -> Result<Server> {
         let started = Instant::now();
-        let mut child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command
             .args([
                 "serve",
                 "--listen",
@@ -35,7 +45,9 @@ impl Server {
             .arg(data)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
+            .kill_on_drop(true);
+        configure(&mut command);
+        let mut child = command
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
         let stdout = child.stdout.take().ok_or("the server has no stdout")?;
