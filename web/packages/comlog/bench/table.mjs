@@ -120,8 +120,9 @@ function print() {
 }
 
 function spread(values) {
-  const shown = [median(values), Math.min(...values), Math.max(...values)].map(short);
-  return `${shown[0]} (${shown[1]} to ${shown[2]})`;
+  const [middle, least, most] = [median(values), Math.min(...values), Math.max(...values)].map(short);
+  const [unit] = /[Mk]?$/.exec(most);
+  return `${middle} (${unit && least.endsWith(unit) ? least.slice(0, -2) : least} to ${most})`;
 }
 
 function median(values) {
