@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each case, and how many figures it reports.
-const CASES: [(&str, usize); 12] = [
+const CASES: [(&str, usize); 13] = [
     ("baseline", 13),
     ("produce-100", 6),
     ("produce-1024", 8),
@@ -17,6 +17,7 @@ const CASES: [(&str, usize); 12] = [
     ("consume-1024", 4),
     ("tails", 2),
     ("start", 2),
+    ("archive", 4),
     ("library", 5),
     ("memory", 1),
 ];
