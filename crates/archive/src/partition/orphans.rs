@@ -16,7 +16,7 @@ impl PartitionArchive {
     /// compares no clocks. Never one that the manifest names, nor one of a later writer.
     ///
     /// # Errors
-    /// [`ArchiveError`].
+    /// [`crate::ArchiveError`].
     pub async fn remove_orphans(
         &mut self,
         writer: &Writer,
