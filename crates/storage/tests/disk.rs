@@ -214,6 +214,60 @@ fn small_appends_end_at_once_and_larger_ones_wait_for_a_thread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_logs_than_calls_may_be_under_way_take_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DiskOptions {
+        syncs_in_flight_max: 2,
+        ..DiskOptions::default()
+    };
+    let data_dir = DataDir::open(dir.path(), options).unwrap();
+    let mut logs = tokio::task::JoinSet::new();
+    for log in 0..20u8 {
+        let storage = data_dir.storage(&format!("log-{log}")).unwrap();
+        logs.spawn(async move {
+            let mut writer = storage.create(Offset(0), 1 << 20).await.unwrap();
+            for _ in 0..50 {
+                let chunk = [Bytes::from(vec![log; 10])];
+                writer.append_and_sync(&chunk).await.unwrap();
+            }
+            let found = writer.reader().read(0..500).await.unwrap().concat();
+            assert!(found == vec![log; 500]);
+        });
+    }
+    while let Some(ended) = logs.join_next().await {
+        ended.unwrap();
+    }
+}
+
+/// A call that finds its runtime shut down is told so, and the disk serves the next runtime.
+#[test]
+fn a_runtime_that_was_shut_down_takes_no_turn_from_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DiskOptions {
+        syncs_in_flight_max: 1,
+        ..DiskOptions::default()
+    };
+    let data_dir = DataDir::open(dir.path(), options).unwrap();
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let chunk = [Bytes::from_static(b"x")];
+
+    let first = runtime();
+    let handle = first.handle().clone();
+    let storage = data_dir.storage("a").unwrap();
+    let mut writer = first.block_on(storage.create(Offset(0), 1 << 20)).unwrap();
+    first.shutdown_background();
+    let entered = handle.enter();
+    let told = writer.append_and_sync(&chunk).now_or_never().unwrap();
+    assert!(matches!(told, Err(StorageError::Io { .. })), "{told:?}");
+    drop(entered);
+
+    let second = runtime();
+    let storage = data_dir.storage("b").unwrap();
+    let mut writer = second.block_on(storage.create(Offset(0), 1 << 20)).unwrap();
+    second.block_on(writer.append_and_sync(&chunk)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_tail_is_served_from_the_writers_buffers_and_the_rest_from_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let options = DiskOptions {

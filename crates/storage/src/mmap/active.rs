@@ -209,13 +209,7 @@ impl ActiveWriter {
             return Err(self.failed_error());
         }
         let hold = self.hold.clone();
-        // A dropped future must not let the disk have more syncs in flight than it may.
-        let permit = self.active.disk.sync_permit().await;
-        let result = blocking(move || {
-            let _permit = permit;
-            work(&hold.0)
-        })
-        .await;
+        let result = self.active.disk.calls.run(move || work(&hold.0)).await;
         self.failed = !matches!(result, Ok(_) | Err(StorageError::NoSpace { .. }));
         result
     }

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the local disk")]
 
 mod active;
+mod calls;
 mod data_dir;
 mod sealed;
 mod sigbus;
@@ -21,13 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use comlog_record::Offset;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Result, SegmentMeta, SegmentReader, SegmentWriter, Storage, StorageError, check_blob_name,
     parse_segment_name, segment_name,
 };
 use active::ActiveWriter;
+use calls::Calls;
 pub use data_dir::{DataDir, FORMAT};
 use sealed::{Maps, SealedReader};
 pub use sigbus::install_sigbus_guard;
@@ -75,7 +76,7 @@ impl Default for DiskOptions {
 #[derive(Debug)]
 struct Disk {
     options: DiskOptions,
-    permits: Arc<Semaphore>,
+    calls: Arc<Calls>,
     maps: Arc<Maps>,
     tails: Tails,
 }
@@ -85,15 +86,10 @@ impl Disk {
         options.preallocate_bytes_max = options.preallocate_bytes_max.max(1 << 20);
         Disk {
             options,
-            permits: Arc::new(Semaphore::new(options.syncs_in_flight_max.max(1))),
+            calls: Arc::new(Calls::new(options.syncs_in_flight_max)),
             maps: Arc::new(Maps::new(options.maps_max.min(sigbus::MAPS_MAX))),
             tails: Tails::new(options.tail_bytes_max),
         }
-    }
-
-    async fn sync_permit(&self) -> Option<OwnedSemaphorePermit> {
-        // The semaphore is never closed, so there always is one to wait for.
-        self.permits.clone().acquire_owned().await.ok()
     }
 }
 
