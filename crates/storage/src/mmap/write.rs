@@ -10,9 +10,10 @@ use rustix::io::Errno;
 
 /// Most buffers of one `pwritev` (IOV_MAX).
 const BUFFERS_MAX: usize = 1024;
-/// Most bytes of one `pwritev`, which ends where these divide the position. The page cache
-/// allocates a folio as large as the write: large ones come from memory that was not used for
-/// long, and in a virtual machine the host has then taken it back. See `bench/README.md`.
+/// Most bytes of one `pwritev`; of those for one write, all but the last end where these divide the
+/// position. The page cache allocates a folio as large as the write: large ones come from memory that
+/// was not used for long, and in a virtual machine the host has then taken it back. See
+/// `bench/README.md`.
 const PIECE_BYTES: u64 = 32 << 10;
 /// The disk begins with so many bytes while those behind them are still being copied.
 const WRITEBACK_BYTES: u64 = 1 << 20;
@@ -35,10 +36,21 @@ pub(super) fn write_all(
     mut position: u64,
     then: Then,
 ) -> io::Result<()> {
+    let len: usize = chunks.iter().map(Bytes::len).sum();
+    let in_one_piece = len as u64 <= PIECE_BYTES;
+    let mut begun = match then {
+        Then::Sync => position,
+        // Of the writes before, what did not fill its block has not begun.
+        Then::Nothing => position - position % WRITEBACK_BYTES,
+    };
     let mut left = Left::of(chunks);
-    let mut begun = position;
     while !left.is_empty() {
-        let piece = left.first(PIECE_BYTES - position % PIECE_BYTES);
+        let beyond = if in_one_piece {
+            0
+        } else {
+            position % PIECE_BYTES
+        };
+        let piece = left.first(PIECE_BYTES - beyond);
         let written = match rustix::io::pwritev(file, &piece, position) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
@@ -47,9 +59,15 @@ pub(super) fn write_all(
         };
         left.advance(written);
         position += written as u64;
-        if then == Then::Sync && position - begun >= WRITEBACK_BYTES && !left.is_empty() {
-            begin_writeback(file, begun..position).map_err(io::Error::other)?;
-            begun = position;
+        // The sync itself begins with what is last.
+        let is_last = then == Then::Sync && left.is_empty();
+        if position - begun >= WRITEBACK_BYTES && !is_last {
+            let end = match then {
+                Then::Sync => position,
+                Then::Nothing => position - position % WRITEBACK_BYTES,
+            };
+            begin_writeback(file, begun..end).map_err(io::Error::other)?;
+            begun = end;
         }
     }
     Ok(())
