@@ -40,17 +40,17 @@ function hexPairs(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
 }
 
-const HEX_ROW = 16;
+/** Eight, so that a row fits beside the list and on a phone. */
+const HEX_ROW = 8;
 
-/** Rows of offset, sixteen bytes and their ASCII. */
+/** Rows of offset, eight bytes and their ASCII. */
 export function hexDump(bytes: Uint8Array): string {
   const rows: string[] = [];
   for (let at = 0; at < bytes.length; at += HEX_ROW) {
     const row = bytes.subarray(at, at + HEX_ROW);
-    const left = hexPairs(row.subarray(0, 8)).padEnd(23);
-    const right = hexPairs(row.subarray(8)).padEnd(23);
+    const pairs = hexPairs(row).padEnd(3 * HEX_ROW - 1);
     const ascii = Array.from(row, (byte) => (byte >= 32 && byte < 127 ? String.fromCharCode(byte) : "."));
-    rows.push(`${at.toString(16).padStart(8, "0")}  ${left}  ${right}  ${ascii.join("")}`);
+    rows.push(`${at.toString(16).padStart(8, "0")}  ${pairs}  ${ascii.join("")}`);
   }
   return rows.join("\n");
 }

@@ -23,7 +23,13 @@ test("records are found and opened by keyboard alone", async () => {
   assert.equal(await value.textContent(), '{\n  "a": [\n    1,\n    {}\n  ],\n  "big": 12345678901234567890\n}');
   assert.match(page.url(), /record=0\/0/);
   await page.getByRole("button", { name: "Hex" }).click();
-  assert.match((await value.textContent()) ?? "", /^00000000 {2}7b 22 61 22/);
+  assert.match((await value.textContent()) ?? "", /^00000000 {2}7b 22 61 22.{22}\n00000008 /);
+  const isWrapped = await value.evaluate((element) => {
+    const height = element.clientHeight;
+    element.style.whiteSpace = "pre";
+    return element.clientHeight !== height || element.scrollWidth > element.clientWidth;
+  });
+  assert.ok(!isWrapped, "a row of hex fits a line");
   const active = await grid.getAttribute("aria-activedescendant");
   assert.equal(await page.locator(`[id="${active}"]`).getAttribute("aria-selected"), "true");
 });
