@@ -280,3 +280,52 @@ async fn a_sequential_reader_finds_the_next_blocks_there() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn what_is_fetched_ahead_is_fetched_once_and_with_few_gets() {
+    let cold = Cold::new(Arc::new(InMemory::new()));
+    let block = u64::from(BLOCK_BYTES);
+    let content = pattern(13 * block as usize + 7);
+    cold.put(Offset(0), std::slice::from_ref(&content)).await;
+    let reader = cold.reader(Offset(0)).unwrap();
+    let len = content.len() as u64;
+    let mut position = 0;
+    while position < len {
+        let end = (position + block / 2).min(len);
+        let read = reader.read(position..end).await.unwrap().concat();
+        assert!(read == content[position as usize..end as usize]);
+        position = end;
+        // Let it go on with what it fetches.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let stats = cold.cache.stats();
+    assert_eq!(stats.get_bytes.load(Ordering::Relaxed), len);
+    assert_eq!(stats.errors.load(Ordering::Relaxed), 0);
+    // One for the first block, one for each four behind it, and one for the rest.
+    assert_eq!(stats.gets.load(Ordering::Relaxed), 5);
+}
+
+#[tokio::test]
+async fn an_object_that_ends_early_is_read_up_to_there() {
+    let cold = Cold::new(Arc::new(InMemory::new()));
+    let block = BLOCK_BYTES as usize;
+    let content = pattern(6 * block);
+    cold.put(Offset(0), std::slice::from_ref(&content)).await;
+    let (log, _) = Cold::keys(Offset(0));
+    let cut = content.slice(..3 * block + 5);
+    cold.cache.store().put(&log, cut.into()).await.unwrap();
+    let reader = cold.reader(Offset(0)).unwrap();
+    for at in 0..3 {
+        let range = at * block..(at + 1) * block;
+        let read = reader.read(range.start as u64..range.end as u64).await;
+        assert!(read.unwrap().concat() == content[range]);
+    }
+    let lost = reader.read(3 * block as u64..6 * block as u64).await;
+    let begins_at = match lost {
+        Err(StorageError::Lost { range, .. }) => range.start,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(begins_at, 3 * block as u64);
+}

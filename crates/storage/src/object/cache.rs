@@ -1,9 +1,8 @@
 //! Blocks of archived objects, in memory up to a bound; many readers of one block cause one GET.
 
-use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +10,9 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
-use tokio::sync::Semaphore;
 
-use super::sums::{BLOCK_BYTES, BlockSums, block_range};
+use super::ahead::Ahead;
+use super::sums::{BlockSums, block_range};
 
 /// What a cached block costs beside its bytes, about.
 const BLOCK_OVERHEAD: u32 = 256;
@@ -29,7 +28,7 @@ pub struct CacheOptions {
     pub bytes_max: u64,
     /// Bytes fetched ahead of a sequential reader; 0 fetches nothing ahead (default 16 MiB).
     pub prefetch_bytes: u64,
-    /// Most blocks fetched ahead at once, over all readers (default 16).
+    /// Most GETs that fetch ahead at once, over all readers (default 16).
     pub prefetches_max: usize,
     /// How long one GET may take (default 30 s).
     pub timeout: Duration,
@@ -58,26 +57,27 @@ pub struct CacheStats {
 }
 
 /// Which block of which object.
-type Key = (Arc<str>, u32);
+pub(super) type Key = (Arc<str>, u32);
 
 /// Why a block cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Missing {
     Unavailable(String),
     Lost(String),
+    /// A GET that was to fetch it ahead failed: who wants it has to ask for it.
+    NotFetchedAhead,
 }
 
 /// The cache; clones share it.
 #[derive(Clone)]
-pub struct BlockCache(Arc<Inner>);
+pub struct BlockCache(pub(super) Arc<Inner>);
 
-struct Inner {
-    store: Arc<dyn ObjectStore>,
-    options: CacheOptions,
-    blocks: Cache<Key, Bytes>,
+pub(super) struct Inner {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) options: CacheOptions,
+    pub(super) blocks: Cache<Key, Bytes>,
     stats: Arc<CacheStats>,
-    prefetches: Arc<Semaphore>,
-    prefetching: Mutex<HashSet<Key>>,
+    pub(super) ahead: Ahead,
 }
 
 impl fmt::Debug for BlockCache {
@@ -106,8 +106,7 @@ impl BlockCache {
             options,
             blocks,
             stats: Arc::default(),
-            prefetches: Arc::new(Semaphore::new(options.prefetches_max)),
-            prefetching: Mutex::default(),
+            ahead: Ahead::new(options.prefetches_max),
         }))
     }
 
@@ -145,68 +144,30 @@ impl BlockCache {
         block: u32,
         sums: &Arc<BlockSums>,
     ) -> Result<Bytes, Missing> {
-        let key = (Arc::clone(object), block);
-        let fetch = self.0.fetch(object, block, sums);
-        let got = self.0.blocks.try_get_with(key, fetch).await;
-        got.map_err(|missing: Arc<Missing>| (*missing).clone())
-    }
-
-    /// Fetches blocks in the background, as far as there is room; failures show when they are read.
-    pub(super) fn prefetch(&self, object: &Arc<str>, after: u32, sums: &Arc<BlockSums>) {
-        let ahead = self.0.options.prefetch_bytes / u64::from(BLOCK_BYTES);
-        let count = sums.object_len().div_ceil(u64::from(BLOCK_BYTES));
-        for block in (u64::from(after) + 1)..(u64::from(after) + 1 + ahead).min(count) {
-            let Ok(block) = u32::try_from(block) else {
-                return;
-            };
-            if self.holds(object, block) {
-                continue;
+        for _ in 0..ATTEMPTS {
+            let key = (Arc::clone(object), block);
+            let fetch = self.0.fetch(object, block, sums);
+            match self.0.blocks.try_get_with(key, fetch).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(missing) if *missing == Missing::NotFetchedAhead => {}
+                Err(missing) => return Err((*missing).clone()),
             }
-            let Ok(permit) = Arc::clone(&self.0.prefetches).try_acquire_owned() else {
-                return;
-            };
-            let Some(mark) = Mark::set(&self.0, (Arc::clone(object), block)) else {
-                continue;
-            };
-            let (cache, sums) = (self.clone(), Arc::clone(sums));
-            tokio::spawn(async move {
-                drop(cache.block(&mark.key.0, block, &sums).await);
-                drop(mark);
-                drop(permit);
-            });
         }
+        Err(Missing::NotFetchedAhead)
     }
-}
-
-/// That a block is being fetched ahead.
-struct Mark {
-    inner: Arc<Inner>,
-    key: Key,
-}
-
-impl Mark {
-    /// `None` when somebody else is fetching it.
-    fn set(inner: &Arc<Inner>, key: Key) -> Option<Mark> {
-        let is_first = lock(&inner.prefetching).insert(key.clone());
-        // Only then: dropping a mark takes the lock, and the key out.
-        is_first.then(|| Mark {
-            inner: Arc::clone(inner),
-            key,
-        })
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        lock(&self.inner.prefetching).remove(&self.key);
-    }
-}
-
-fn lock(marks: &Mutex<HashSet<Key>>) -> std::sync::MutexGuard<'_, HashSet<Key>> {
-    marks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Inner {
+    pub(super) fn count_get(&self, bytes: usize) {
+        self.stats.gets.fetch_add(1, Ordering::Relaxed);
+        let bytes = bytes as u64;
+        self.stats.get_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_error(&self) {
+        self.stats.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Asks again while the bytes are wrong; a store that does not answer has been asked again by
     /// its client already.
     async fn fetch(
@@ -223,9 +184,7 @@ impl Inner {
             let got = self.store.get_range(&location, range.clone());
             let failed = match tokio::time::timeout(self.options.timeout, got).await {
                 Ok(Ok(bytes)) if sums.check(block, &bytes) => {
-                    self.stats.gets.fetch_add(1, Ordering::Relaxed);
-                    let len = bytes.len() as u64;
-                    self.stats.get_bytes.fetch_add(len, Ordering::Relaxed);
+                    self.count_get(bytes.len());
                     return Ok(bytes);
                 }
                 Ok(Ok(bytes)) => Missing::Lost(format!(
@@ -237,7 +196,7 @@ impl Inner {
                 Ok(Err(error)) => Missing::Unavailable(error.to_string()),
                 Err(_) => Missing::Unavailable(format!("no answer in {:?}", self.options.timeout)),
             };
-            self.stats.errors.fetch_add(1, Ordering::Relaxed);
+            self.count_error();
             tracing::debug!(%object, ?range, attempt, ?failed, "archived bytes not read");
             if attempt == ATTEMPTS || matches!(failed, Missing::Unavailable(_)) {
                 return Err(failed);

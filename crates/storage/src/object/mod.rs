@@ -1,5 +1,6 @@
 //! Sealed segments on an object store: ranged GETs through one bounded cache.
 
+mod ahead;
 mod cache;
 mod reader;
 mod sums;

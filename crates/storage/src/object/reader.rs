@@ -125,6 +125,7 @@ impl ObjectReader {
         match self.cache.block(&self.object, block, sums).await {
             Ok(bytes) => Ok((block, bytes)),
             Err(Missing::Unavailable(reason)) => Err(self.unavailable(reason)),
+            Err(Missing::NotFetchedAhead) => Err(self.unavailable("it breaks off".to_owned())),
             Err(Missing::Lost(reason)) => Err(self.lost(block_range(block, self.len), reason)),
         }
     }

@@ -36,6 +36,10 @@ impl BlockSums {
         self.crc
     }
 
+    pub(super) fn block_count(&self) -> u32 {
+        u32::try_from(self.sums.len()).unwrap_or(u32::MAX)
+    }
+
     /// Whether `bytes` are what the block with this number held.
     #[must_use]
     pub fn check(&self, block: u32, bytes: &[u8]) -> bool {
