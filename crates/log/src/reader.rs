@@ -14,6 +14,8 @@ use crate::{DamagedRange, Fetched, Positions, ReadError, SegmentInfo, Timestampe
 
 /// Bytes read at once while looking for a timestamp.
 const SEARCH_BYTES: usize = 256 << 10;
+/// How far before the end of a segment the next one is made ready.
+const LOOK_AHEAD_BYTES: u64 = 16 << 20;
 
 /// Reads one log from any task; cheap to clone.
 ///
@@ -114,6 +116,36 @@ impl LogReader {
                 Attempt::Wants(_) => {}
             }
         }
+    }
+
+    /// What makes the next segment ready for a reader that is at `from` and goes on: near the end of
+    /// a segment, when the next one is neither at hand nor being made ready. Whoever can runs it
+    /// beside its reads, and so does not wait where the segments meet; without, reads are as right.
+    pub fn look_ahead(&self, from: Offset) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let segments = Arc::clone(&self.view().segments);
+        let above = segments.partition_point(|segment| segment.base <= from);
+        let (current, next) = (segments.get(above.checked_sub(1)?)?, segments.get(above)?);
+        let (below, _) = current.resident()?.around_offset(from);
+        let position = below.map_or(0, |below| below.position);
+        if current.end()?.len > position.saturating_add(LOOK_AHEAD_BYTES) {
+            return None;
+        }
+        let is_at_hand = next.resident().is_some_and(|resident| {
+            let begins = beginning(&resident);
+            matches!(resident.reader.try_read(begins), Ok(Some(_)))
+        });
+        if is_at_hand {
+            return None;
+        }
+        let preparing = next.prepare()?;
+        let (library, next) = (Arc::clone(&self.library), Arc::clone(next));
+        Some(async move {
+            // What goes wrong shows when it is read.
+            if let Ok(resident) = library.resident(&next).await {
+                drop(resident.reader.read(beginning(&resident)).await);
+            }
+            drop(preparing);
+        })
     }
 
     async fn fetch(
@@ -323,6 +355,11 @@ impl LogReader {
         };
         view.damaged.iter().filter(overlaps).cloned().collect()
     }
+}
+
+/// The first byte, if there is one.
+fn beginning(resident: &Resident) -> std::ops::Range<u64> {
+    0..resident.reader.len().min(1)
 }
 
 fn nothing_at(offset: Offset) -> Fetched {

@@ -1,6 +1,6 @@
 //! One segment: what is known of it without opening it, and what is held while it is in use.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -258,6 +258,18 @@ pub(crate) struct Segment {
     resident: RwLock<Option<Arc<Resident>>>,
     max_timestamp: RwLock<Option<Timestamp>>,
     last_used: AtomicU64,
+    /// Whether somebody prepares it for a reader that will come.
+    preparing: AtomicBool,
+}
+
+/// Ends the preparation of a segment when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Preparing(Arc<Segment>);
+
+impl Drop for Preparing {
+    fn drop(&mut self) {
+        self.0.preparing.store(false, Ordering::Release);
+    }
 }
 
 impl Segment {
@@ -268,6 +280,7 @@ impl Segment {
             resident: RwLock::new(Some(resident)),
             max_timestamp: RwLock::new(None),
             last_used: AtomicU64::new(0),
+            preparing: AtomicBool::new(false),
         }
     }
 
@@ -279,6 +292,7 @@ impl Segment {
             resident: RwLock::new(None),
             max_timestamp: RwLock::new(None),
             last_used: AtomicU64::new(0),
+            preparing: AtomicBool::new(false),
         }
     }
 
@@ -320,6 +334,12 @@ impl Segment {
 
     pub(crate) fn last_used(&self) -> u64 {
         self.last_used.load(Ordering::Relaxed)
+    }
+
+    /// `None` while somebody else prepares it.
+    pub(crate) fn prepare(self: &Arc<Segment>) -> Option<Preparing> {
+        let others = self.preparing.swap(true, Ordering::Acquire);
+        (!others).then(|| Preparing(Arc::clone(self)))
     }
 
     /// Its public description; `end_offset` and `len` while it is active.

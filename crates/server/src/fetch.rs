@@ -31,6 +31,9 @@ pub(crate) async fn batches(
     if fetched.chunks.is_empty() {
         fetched.offsets.end = visible.max(from);
     }
+    if let Some(ahead) = reader.look_ahead(fetched.offsets.end) {
+        tokio::spawn(ahead);
+    }
     Ok(fetched)
 }
 

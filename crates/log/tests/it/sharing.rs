@@ -32,6 +32,31 @@ async fn more_segments_than_are_kept_open_are_read_all_the_same() {
     assert!(reader.try_read(Offset(696), 1).unwrap().is_some());
 }
 
+#[async_test]
+async fn the_next_segment_is_made_ready_before_a_reader_comes_to_it() {
+    let storage = memory();
+    let config = LogConfig {
+        segment_bytes_max: 1,
+        ..small()
+    };
+    let (mut log, _) = open(&storage, config.clone()).await;
+    append_numbers(&mut log, 6, 2).await;
+    log.close().await.unwrap();
+    let (log, _) = open(&storage, config).await;
+    let reader = log.reader();
+    assert!(reader.look_ahead(Offset(0)).is_none(), "nobody reads there");
+    reader.read(Offset(0), 1).await.unwrap();
+    assert!(reader.try_read(Offset(2), 1).unwrap().is_none());
+    let ahead = reader.look_ahead(Offset(0)).unwrap();
+    assert!(reader.look_ahead(Offset(1)).is_none(), "once is enough");
+    drop(ahead);
+    reader.look_ahead(Offset(1)).unwrap().await;
+    assert!(reader.try_read(Offset(2), 1).unwrap().is_some());
+    assert!(reader.look_ahead(Offset(1)).is_none(), "it is ready");
+    let last = reader.positions().high_watermark;
+    assert!(reader.look_ahead(last).is_none(), "there is no next one");
+}
+
 async fn refused(config: &LogConfig, batch: RecordBatch) -> AppendError {
     let (mut log, _) = open(&memory(), config.clone()).await;
     let refused = log
