@@ -32,7 +32,7 @@ pub(super) async fn start(context: &Context) -> Result<Vec<Figure>> {
     ])
 }
 
-/// How long a server takes to start on a partition of so many sealed segments.
+/// How long a server takes to start on a partition of at least so many sealed segments.
 async fn started(context: &Context, name: &str, segments: u64) -> Result<Duration> {
     let data = context.dir.join(name);
     let server = Server::start(&context.binary, &data).await?;
@@ -42,7 +42,8 @@ async fn started(context: &Context, name: &str, segments: u64) -> Result<Duratio
     };
     server.client()?.create_topic("t", 1, config).await?;
     let producer = produce::producer(&server, RECORD_BYTES)?;
-    // A batch is longer than half a segment, so each has its own.
+    // A batch is longer than half a segment, so each has its own. One that lingered out on a busy
+    // machine comes in two parts, which may make one segment more.
     let records = (segments + 1) * u64::from(produce::BATCH_RECORDS);
     produce::send(producer, "t".to_owned(), 0, RECORD_BYTES, records).await?;
     let described = server.client()?.describe_topic("t").await?;
@@ -50,8 +51,8 @@ async fn started(context: &Context, name: &str, segments: u64) -> Result<Duratio
         .partitions
         .first()
         .map_or(0, |partition| partition.segments);
-    if u64::from(there) != segments + 1 {
-        return Err(format!("{there} segments instead of {}", segments + 1).into());
+    if u64::from(there) <= segments {
+        return Err(format!("{there} segments, and not at least {}", segments + 1).into());
     }
     server.stop().await?;
     stretch(&data)?;
