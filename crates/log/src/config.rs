@@ -39,6 +39,9 @@ pub struct LogConfig {
     pub durability: Durability,
     /// Whose clock stamps the records (default the producer's).
     pub timestamp_type: TimestampType,
+    /// How far before the end of a segment [`crate::LogReader::look_ahead`] offers to make the next
+    /// one ready (default 16 MiB); 0 never.
+    pub look_ahead_bytes: u64,
     /// What is checked (default header and CRC).
     pub validation: Validation,
     /// Bounds of a batch.
@@ -70,6 +73,7 @@ impl Default for LogConfig {
             index_interval_bytes: 4 << 10,
             group_bytes_max: 16 << 20,
             durability: Durability::Durable,
+            look_ahead_bytes: 16 << 20,
             timestamp_type: TimestampType::CreateTime,
             validation: Validation::Header,
             limits: Limits::DEFAULT,

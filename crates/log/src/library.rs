@@ -25,7 +25,7 @@ const INDEX_BYTES_MAX: usize = 32 << 20;
 pub(crate) struct Library {
     storage: Arc<dyn Storage>,
     pub(crate) view: Arc<RwLock<View>>,
-    settings: RwLock<(Limits, u32)>,
+    config: RwLock<LogConfig>,
     /// Counts uses of segments.
     uses: AtomicU64,
 }
@@ -39,17 +39,21 @@ impl Library {
         Library {
             storage,
             view,
-            settings: RwLock::new((config.limits, config.index_interval_bytes)),
+            config: RwLock::new(config.clone()),
             uses: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn set_config(&self, config: &LogConfig) {
-        *write_lock(&self.settings) = (config.limits, config.index_interval_bytes);
+        write_lock(&self.config).clone_from(config);
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        read_lock(&self.settings).0
+        read_lock(&self.config).limits
+    }
+
+    pub(crate) fn look_ahead_bytes(&self) -> u64 {
+        read_lock(&self.config).look_ahead_bytes
     }
 
     /// What reading `segment` needs, if it is open.
@@ -160,7 +164,7 @@ impl Library {
         resident: &Resident,
     ) -> Result<Vec<DamagedRange>, ReadError> {
         let limit = read_lock(&self.view).place(segment).limit;
-        let interval = read_lock(&self.settings).1;
+        let interval = read_lock(&self.config).index_interval_bytes;
         let reader = &*resident.reader;
         let (indexes, damaged) = scan_segment(reader, segment.base, limit, interval, |_| {})
             .await

@@ -14,8 +14,6 @@ use crate::{DamagedRange, Fetched, Positions, ReadError, SegmentInfo, Timestampe
 
 /// Bytes read at once while looking for a timestamp.
 const SEARCH_BYTES: usize = 256 << 10;
-/// How far before the end of a segment the next one is made ready.
-const LOOK_AHEAD_BYTES: u64 = 16 << 20;
 
 /// Reads one log from any task; cheap to clone.
 ///
@@ -118,16 +116,21 @@ impl LogReader {
         }
     }
 
-    /// What makes the next segment ready for a reader that is at `from` and goes on: near the end of
-    /// a segment, when the next one is neither at hand nor being made ready. Whoever can runs it
-    /// beside its reads, and so does not wait where the segments meet; without, reads are as right.
+    /// What makes the next segment ready for a reader that is at `from` and goes on: within
+    /// [`LogConfig::look_ahead_bytes`](crate::LogConfig::look_ahead_bytes) of the end of a segment,
+    /// when the next one is neither at hand nor being made ready. Whoever can runs it beside its
+    /// reads, and so does not wait where the segments meet; without, reads are as right.
     pub fn look_ahead(&self, from: Offset) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let within = self.library.look_ahead_bytes();
+        if within == 0 {
+            return None;
+        }
         let segments = Arc::clone(&self.view().segments);
         let above = segments.partition_point(|segment| segment.base <= from);
         let (current, next) = (segments.get(above.checked_sub(1)?)?, segments.get(above)?);
         let (below, _) = current.resident()?.around_offset(from);
         let position = below.map_or(0, |below| below.position);
-        if current.end()?.len > position.saturating_add(LOOK_AHEAD_BYTES) {
+        if current.end()?.len > position.saturating_add(within) {
             return None;
         }
         let is_at_hand = next.resident().is_some_and(|resident| {

@@ -45,9 +45,12 @@ impl TopicsEnv {
     }
 
     /// The configuration of the logs of a topic: with an archive, what was appended gets there within
-    /// the roll interval.
+    /// the roll interval, and no more is made ready ahead of readers than is to be fetched ahead.
     pub(crate) fn log_config(&self, config: &TopicDefaults) -> LogConfig {
         let mut log_config = config.to_log_config();
+        if let Some(archive) = &self.archive {
+            log_config.look_ahead_bytes = archive.prefetch_bytes();
+        }
         if let Some(archive) = self.archive.as_ref().filter(|_| config.archive) {
             let interval = archive.roll_interval();
             let age = log_config.segment_age_max;

@@ -42,11 +42,18 @@ async fn the_next_segment_is_made_ready_before_a_reader_comes_to_it() {
     let (mut log, _) = open(&storage, config.clone()).await;
     append_numbers(&mut log, 6, 2).await;
     log.close().await.unwrap();
-    let (log, _) = open(&storage, config).await;
+    let (mut log, _) = open(&storage, config.clone()).await;
     let reader = log.reader();
     assert!(reader.look_ahead(Offset(0)).is_none(), "nobody reads there");
     reader.read(Offset(0), 1).await.unwrap();
     assert!(reader.try_read(Offset(2), 1).unwrap().is_none());
+    let never = LogConfig {
+        look_ahead_bytes: 0,
+        ..config.clone()
+    };
+    log.set_config(never).await.unwrap();
+    assert!(reader.look_ahead(Offset(0)).is_none(), "not wanted");
+    log.set_config(config).await.unwrap();
     let ahead = reader.look_ahead(Offset(0)).unwrap();
     assert!(reader.look_ahead(Offset(1)).is_none(), "once is enough");
     drop(ahead);

@@ -176,6 +176,10 @@ impl Archive {
         Duration::from_millis(self.config.roll_interval_ms)
     }
 
+    pub(crate) fn prefetch_bytes(&self) -> u64 {
+        self.config.prefetch_bytes
+    }
+
     /// Blocks of archived segments that were fetched: GETs, their bytes, failures.
     pub(crate) fn reads(&self) -> (u64, u64, u64) {
         let stats = self.cache.stats();
