@@ -214,9 +214,11 @@ fn a_second_signal_stops_at_once() {
     let mut served = Served::start(&dir.path().join("data"), &["--set", "drain_timeout_ms=60s"]);
     // A request whose body never comes keeps the drain waiting.
     let mut stream = TcpStream::connect(served.address()).unwrap();
-    let head = "POST /comlog.v1.LogService/Append HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web+proto\r\ncontent-length: 100\r\n\r\n";
+    let head = "POST /comlog.v1.LogService/Append HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web+proto\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut asked = [0; 12];
+    stream.read_exact(&mut asked).unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100");
     served.signal("INT");
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(
