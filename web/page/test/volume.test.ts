@@ -55,6 +55,26 @@ test("scrolled up, the list stands still while records come", async () => {
   await page.locator(".line .offset", { hasText: /^799$/ }).waitFor();
 });
 
+test("a record that is opened stays where it is while records come", async () => {
+  await comlog(server, ["produce", "opened", "--no-progress"], lines(400));
+  const page = await openPage(browser, topicUrl(server, "opened"));
+  await holds(page, 400);
+  const offset = page.locator(".offset", { hasText: /^395$/ });
+  const line = page.locator(".line", { has: offset });
+  await line.click();
+  const before = await line.boundingBox();
+  await comlog(server, ["produce", "opened", "--no-progress"], lines(400));
+  await holds(page, 800);
+  assert.deepEqual(await line.boundingBox(), before);
+  await page.getByRole("button", { name: "To the end" }).click();
+  await page.locator(".line .offset", { hasText: /^799$/ }).waitFor();
+  await comlog(server, ["produce", "opened", "--no-progress"], lines(400));
+  await page.locator(".line .offset", { hasText: /^1199$/ }).waitFor();
+  await page.getByRole("grid").press("Enter");
+  await line.waitFor();
+  assert.equal(await line.getAttribute("aria-selected"), "true");
+});
+
 test("beside ten tabs that tail over plain HTTP a call is answered within a second", async () => {
   await comlog(server, ["topic", "create", "crowd", "--partitions", "3"]);
   const context = await browser.newContext();

@@ -28,7 +28,8 @@ const NAMES: Partial<Record<(typeof CELLS)[number], string>> = { part: "Partitio
 
 /**
  * The list as a grid with one tab stop: arrows, Page Up and Down, Home and End move, Enter opens.
- * At its end it follows what comes; scrolled up it stands still, whatever comes or is dropped.
+ * At its end it follows what comes; scrolled up, or once a record is opened, it stands still, whatever
+ * comes or is dropped.
  */
 export class RecordList {
   readonly element: HTMLElement;
@@ -42,6 +43,8 @@ export class RecordList {
   #active: number | undefined;
   #opened: Row | undefined;
   #following: boolean;
+  /** How far it was scrolled when that was last set or looked at. */
+  #top = 0;
   #frame = 0;
 
   constructor(rows: Rows, options: ListOptions) {
@@ -124,8 +127,8 @@ export class RecordList {
     const length = this.#filtered.length;
     this.#space.style.height = `${length * LINE}px`;
     this.#grid.setAttribute("aria-rowcount", String(length + 1));
-    if (this.#following) this.#grid.scrollTop = this.#grid.scrollHeight;
-    else if (dropped > 0) this.#grid.scrollTop -= dropped * LINE;
+    if (this.#following) this.#scrollTo(this.#grid.scrollHeight);
+    else if (dropped > 0) this.#scrollTo(this.#grid.scrollTop - dropped * LINE);
     const wanted = Math.ceil(this.#grid.clientHeight / LINE) + 2 * OVERSCAN;
     const inSight = Math.floor(this.#grid.scrollTop / LINE) - OVERSCAN;
     const first = Math.max(0, Math.min(inSight, length - wanted));
@@ -172,8 +175,22 @@ export class RecordList {
 
   #scrolled(): void {
     const { scrollTop, scrollHeight, clientHeight } = this.#grid;
-    this.#following = scrollTop + clientHeight >= scrollHeight - LINE;
+    // An event that is only the late news of #scrollTo says nothing of what the user wants.
+    if (scrollTop !== this.#top) this.#following = scrollTop + clientHeight >= scrollHeight - LINE;
+    this.#top = scrollTop;
     this.refresh();
+  }
+
+  #scrollTo(top: number): void {
+    this.#grid.scrollTop = top;
+    this.#top = this.#grid.scrollTop;
+  }
+
+  #bringInSight(index: number): void {
+    const top = index * LINE;
+    const room = this.#grid.clientHeight - 2 * LINE;
+    if (top < this.#grid.scrollTop) this.#scrollTo(top);
+    else if (top > this.#grid.scrollTop + room) this.#scrollTo(top - room);
   }
 
   #click(event: MouseEvent): void {
@@ -208,16 +225,16 @@ export class RecordList {
     const index = Math.min(length - 1, Math.max(0, from + step));
     this.#active = this.#filtered.at(index);
     this.#following = index === length - 1;
-    const top = index * LINE;
-    const room = this.#grid.clientHeight - 2 * LINE;
-    if (top < this.#grid.scrollTop) this.#grid.scrollTop = top;
-    else if (top > this.#grid.scrollTop + room) this.#grid.scrollTop = top - room;
+    this.#bringInSight(index);
     this.refresh();
   }
 
   #open(): void {
     const row = this.#active === undefined ? undefined : this.#filtered.rows.get(this.#active);
-    if (row) this.#options.onOpen(row);
+    if (!row || this.#active === undefined) return;
+    this.#following = false;
+    this.#bringInSight(this.#filtered.indexOf(this.#active));
+    this.#options.onOpen(row);
     this.refresh();
   }
 }
