@@ -33,15 +33,15 @@ pub struct LogConfig {
     pub segment_age_max: Option<Duration>,
     /// A sparse index entry each so many bytes (default 4 KiB).
     pub index_interval_bytes: u32,
+    /// How far before the end of a segment [`crate::LogReader::look_ahead`] offers to make the next
+    /// one ready (default 16 MiB); 0 never.
+    pub look_ahead_bytes: u64,
     /// Most bytes of one group: one write and one sync; at least `limits.batch_bytes_max` (default 16 MiB).
     pub group_bytes_max: usize,
     /// The floor that a request may raise (default durable).
     pub durability: Durability,
     /// Whose clock stamps the records (default the producer's).
     pub timestamp_type: TimestampType,
-    /// How far before the end of a segment [`crate::LogReader::look_ahead`] offers to make the next
-    /// one ready (default 16 MiB); 0 never.
-    pub look_ahead_bytes: u64,
     /// What is checked (default header and CRC).
     pub validation: Validation,
     /// Bounds of a batch.
@@ -71,9 +71,9 @@ impl Default for LogConfig {
             segment_bytes_max: 128 << 20,
             segment_age_max: None,
             index_interval_bytes: 4 << 10,
+            look_ahead_bytes: 16 << 20,
             group_bytes_max: 16 << 20,
             durability: Durability::Durable,
-            look_ahead_bytes: 16 << 20,
             timestamp_type: TimestampType::CreateTime,
             validation: Validation::Header,
             limits: Limits::DEFAULT,

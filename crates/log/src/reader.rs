@@ -121,16 +121,12 @@ impl LogReader {
     /// when the next one is neither at hand nor being made ready. Whoever can runs it beside its
     /// reads, and so does not wait where the segments meet; without, reads are as right.
     pub fn look_ahead(&self, from: Offset) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let within = self.library.look_ahead_bytes();
-        if within == 0 {
-            return None;
-        }
         let segments = Arc::clone(&self.view().segments);
         let above = segments.partition_point(|segment| segment.base <= from);
         let (current, next) = (segments.get(above.checked_sub(1)?)?, segments.get(above)?);
         let (below, _) = current.resident()?.around_offset(from);
         let position = below.map_or(0, |below| below.position);
-        if current.end()?.len > position.saturating_add(within) {
+        if current.end()?.len >= position.saturating_add(self.library.look_ahead_bytes()) {
             return None;
         }
         let is_at_hand = next.resident().is_some_and(|resident| {
