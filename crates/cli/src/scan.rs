@@ -22,6 +22,8 @@ pub(crate) const FILE_LIMITS: Limits = Limits {
     batch_bytes_max: 128 << 20,
     batch_records_max: u32::MAX,
     decompressed_bytes_max: 1 << 30,
+    record_bytes_max: i32::MAX as usize,
+    ..Limits::DEFAULT
 };
 
 /// What stands at some place of a segment file.

@@ -133,7 +133,9 @@ impl Log {
             return Err(DecodeError::Invalid("clients may not stamp the append time").into());
         }
         if self.config.validation == Validation::Full {
-            request.batch.check_records(&self.config.limits)?;
+            request.batch.check_from_client(&self.config.limits)?;
+        } else {
+            request.batch.check_record_lengths(&self.config.limits)?;
         }
         if header.producer_id >= 0
             && let Sequenced::Duplicate(offsets, timestamp) = self.state.producers.check(header)?

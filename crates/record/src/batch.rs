@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::record::{Malformed, RawRecord};
 use crate::{
     BATCH_HEADER_LEN, BatchHeader, Compression, DecodeError, LeaderEpoch, Limits, Offset,
-    OffsetRange, Record, Timestamp, TimestampType,
+    OffsetRange, Piece, Record, Timestamp, TimestampType,
 };
 
 /// One record batch: its decoded header and the bytes of its records part, as encoded.
@@ -115,14 +115,74 @@ impl RecordBatch {
         })
     }
 
-    /// Decodes every record and says whether their number, deltas and lengths agree with the header.
+    /// Decodes every record, one by one as [`RecordBatch::reader`] does, and says whether their
+    /// number, deltas and lengths agree with the header.
     ///
     /// # Errors
-    /// The first contradiction.
+    /// The first contradiction, or a record beyond [`Limits::record_bytes_max`].
     pub fn check_records(&self, limits: &Limits) -> Result<(), DecodeError> {
-        self.records(limits)?
-            .iter()
-            .try_for_each(|record| record.map(|_| ()))
+        self.newest_timestamp(limits).map(|_| ())
+    }
+
+    /// What [`RecordBatch::check_records`] checks, and that the header's max timestamp is that of
+    /// the newest record, by which records are found by time: what a producer's batch must keep to.
+    ///
+    /// # Errors
+    /// As [`RecordBatch::check_records`], and for a false max timestamp.
+    pub fn check_from_client(&self, limits: &Limits) -> Result<(), DecodeError> {
+        let newest = self.newest_timestamp(limits)?;
+        match newest {
+            Some(newest) if newest != self.header.max_timestamp => Err(DecodeError::Invalid(
+                "max timestamp is not that of the newest record",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The largest timestamp of all records, each of which is checked.
+    fn newest_timestamp(&self, limits: &Limits) -> Result<Option<Timestamp>, DecodeError> {
+        let mut reader = self.reader(limits)?;
+        let mut newest = None;
+        while let Some(piece) = reader.next()? {
+            match piece {
+                Piece::Record(record) => newest = newest.max(Some(record.timestamp)),
+                Piece::TooLarge { bytes, .. } => return Err(record_too_large(bytes, limits)),
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Holds the records of an uncompressed batch to [`Limits::record_bytes_max`] without decoding
+    /// them; free where the batch is no longer than that. What does not read as records is left
+    /// to [`RecordBatch::check_records`].
+    ///
+    /// # Errors
+    /// [`DecodeError::TooLarge`].
+    pub fn check_record_lengths(&self, limits: &Limits) -> Result<(), DecodeError> {
+        let is_plain = self.header.compression() == Compression::None;
+        if !is_plain || self.body.len() <= limits.record_bytes_max {
+            return Ok(());
+        }
+        let mut rest = &self.body[..];
+        for _ in 0..self.header.record_count {
+            let before = rest.len();
+            if RawRecord::skip(&mut rest).is_err() {
+                break;
+            }
+            let len = before - rest.len();
+            if len > limits.record_bytes_max {
+                return Err(record_too_large(len as u64, limits));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn record_too_large(bytes: u64, limits: &Limits) -> DecodeError {
+    DecodeError::TooLarge {
+        what: "record bytes",
+        actual: bytes,
+        max: limits.record_bytes_max as u64,
     }
 }
 
@@ -225,26 +285,7 @@ impl<'a> RecordIter<'a> {
     #[inline]
     fn take(&mut self) -> Result<Record<'a>, Malformed> {
         let raw = RawRecord::take(&mut self.rest)?;
-        if raw.offset_delta <= self.last_delta || raw.offset_delta > self.header.last_offset_delta {
-            return Err(Malformed("offset deltas do not rise within the batch"));
-        }
-        self.last_delta = raw.offset_delta;
-        let timestamp = match self.header.timestamp_type() {
-            TimestampType::CreateTime => Timestamp(
-                self.header
-                    .base_timestamp
-                    .0
-                    .wrapping_add(raw.timestamp_delta),
-            ),
-            TimestampType::LogAppendTime => self.header.max_timestamp,
-        };
-        Ok(Record {
-            offset: Offset(self.header.base_offset.0 + i64::from(raw.offset_delta)),
-            timestamp,
-            key: raw.key,
-            value: raw.value,
-            headers: raw.headers,
-        })
+        place(self.header, &mut self.last_delta, raw)
     }
 
     /// Skips `count` records, at most as many as are left, in a batch without gaps.
@@ -264,6 +305,42 @@ impl<'a> RecordIter<'a> {
             Err(DecodeError::Invalid("batch is longer than its records"))
         }
     }
+}
+
+/// What a record's deltas stand for in its batch, behind the record at `last_delta`.
+#[inline]
+pub(crate) fn place<'a>(
+    header: &BatchHeader,
+    last_delta: &mut i32,
+    raw: RawRecord<'a>,
+) -> Result<Record<'a>, Malformed> {
+    let offset = place_offset(header, last_delta, raw.offset_delta)?;
+    let timestamp = match header.timestamp_type() {
+        TimestampType::CreateTime => {
+            Timestamp(header.base_timestamp.0.wrapping_add(raw.timestamp_delta))
+        }
+        TimestampType::LogAppendTime => header.max_timestamp,
+    };
+    Ok(Record {
+        offset,
+        timestamp,
+        key: raw.key,
+        value: raw.value,
+        headers: raw.headers,
+    })
+}
+
+#[inline]
+pub(crate) fn place_offset(
+    header: &BatchHeader,
+    last_delta: &mut i32,
+    delta: i32,
+) -> Result<Offset, Malformed> {
+    if delta <= *last_delta || delta > header.last_offset_delta {
+        return Err(Malformed("offset deltas do not rise within the batch"));
+    }
+    *last_delta = delta;
+    Ok(Offset(header.base_offset.0 + i64::from(delta)))
 }
 
 impl<'a> Iterator for RecordIter<'a> {

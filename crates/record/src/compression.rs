@@ -12,6 +12,7 @@ use crate::{DecodeError, EncodeError};
 
 mod gzip;
 mod lz4;
+pub(crate) mod piecewise;
 mod snappy;
 #[cfg(not(target_arch = "wasm32"))]
 mod zstd_native;
@@ -152,7 +153,7 @@ impl FromStr for Compression {
 }
 
 /// Why a codec could not decompress.
-enum Failure {
+pub(crate) enum Failure {
     /// There is more than the caller allows.
     TooLarge,
     /// What the codec said.
@@ -164,7 +165,7 @@ impl Failure {
         Failure::Corrupt(reason.to_string())
     }
 
-    fn into_error(self, codec: Compression, bytes_max: usize) -> DecodeError {
+    pub(crate) fn into_error(self, codec: Compression, bytes_max: usize) -> DecodeError {
         match self {
             Failure::TooLarge => DecodeError::TooLarge {
                 what: "decompressed bytes",

@@ -87,6 +87,7 @@ mod compression;
 mod header;
 mod limits;
 mod offset;
+mod reader;
 mod record;
 mod varint;
 
@@ -96,6 +97,7 @@ pub use compression::{Compression, UnknownCompression};
 pub use header::{BATCH_HEADER_LEN, BatchHeader, LENGTH_PREFIX_LEN, TimestampType};
 pub use limits::Limits;
 pub use offset::{LeaderEpoch, Offset, OffsetRange, Timestamp};
+pub use reader::{Piece, RecordReader};
 pub use record::{Headers, Record};
 
 /// What is wrong with bytes that claim to be a record batch.

@@ -122,6 +122,17 @@ impl<'a> RawRecord<'a> {
         }
     }
 
+    /// Takes the head of a record from the front of `input`, up to the offset delta, and gives that.
+    pub(crate) fn take_offset_delta(input: &mut &'a [u8]) -> Result<i32, Malformed> {
+        varint::take_i32(input)?;
+        let (_attributes, rest) = input
+            .split_first()
+            .ok_or(Malformed("record without attributes"))?;
+        *input = rest;
+        varint::take(input)?;
+        varint::take_i32(input)
+    }
+
     /// Takes one record from the front of `input`.
     #[inline]
     pub(crate) fn take(input: &mut &'a [u8]) -> Result<RawRecord<'a>, Malformed> {

@@ -267,6 +267,7 @@ fn random_config(rng: &mut StdRng) -> LogConfig {
         batch_bytes_max: 4 << 10,
         batch_records_max: 100,
         decompressed_bytes_max: 64 << 10,
+        ..Limits::DEFAULT
     };
     let choose = |rng: &mut StdRng, from: &[u64]| from[rng.random_range(0..from.len())];
     LogConfig {

@@ -222,7 +222,7 @@ impl MemoryLog {
         let mut batches = Vec::new();
         while let Some(batch) = stream.next_batch(&limits)? {
             batch.header().check_from_client(&limits)?;
-            batch.check_records(&limits)?;
+            batch.check_from_client(&limits)?;
             batches.push(batch);
         }
         match batches.is_empty() {

@@ -15,6 +15,7 @@ const FILE_LIMITS: Limits = Limits {
     batch_bytes_max: 128 << 20,
     batch_records_max: u32::MAX,
     decompressed_bytes_max: 256 << 20,
+    ..Limits::DEFAULT
 };
 /// A place is remembered each so many bytes.
 const PLACE_BYTES: u64 = 64 << 10;

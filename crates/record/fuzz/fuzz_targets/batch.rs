@@ -10,6 +10,7 @@ const LIMITS: Limits = Limits {
     batch_bytes_max: BYTES_MAX,
     batch_records_max: 100_000,
     decompressed_bytes_max: BYTES_MAX,
+    ..Limits::DEFAULT
 };
 
 fuzz_target!(|data: &[u8]| {

@@ -1,7 +1,10 @@
 //! Snappy as Kafka has it: blocks in the framing of xerial's snappy-java (not Snappy's own frame
 //! format), and on the way in also one raw block without framing, as some clients write it.
 
+use bytes::{Buf, Bytes};
+
 use super::Failure;
+use super::piecewise::{Piecewise, move_out};
 
 const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 /// The version of the framing, and the oldest version that can read it: both 1.
@@ -50,6 +53,66 @@ pub(super) fn decompress(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Failu
         rest = behind;
     }
     Ok(out)
+}
+
+/// Block by block; a block is held as a whole, and may be as long as its producer made it.
+pub(super) struct Blocks {
+    rest: Bytes,
+    /// Whether the blocks are framed; if not, `rest` is one block.
+    is_framed: bool,
+    block_bytes_max: usize,
+    block: Vec<u8>,
+    /// Bytes of `block` that were given out.
+    at: usize,
+    ended: bool,
+}
+
+impl Blocks {
+    pub(super) fn new(body: Bytes, block_bytes_max: usize) -> Blocks {
+        Blocks {
+            is_framed: body.starts_with(&MAGIC),
+            rest: body,
+            block_bytes_max,
+            block: Vec::new(),
+            at: 0,
+            ended: false,
+        }
+    }
+
+    /// Decompresses the next block.
+    fn next_block(&mut self) -> Result<(), Failure> {
+        self.block.clear();
+        self.at = 0;
+        if !self.is_framed {
+            self.ended = true;
+            return append_block(&mut self.block, &self.rest, self.block_bytes_max);
+        }
+        while self.rest.starts_with(&MAGIC) {
+            after_header(&self.rest)?;
+            self.rest.advance(HEADER_LEN);
+        }
+        if self.rest.is_empty() {
+            self.ended = true;
+            return Ok(());
+        }
+        let (block, behind) = split_block(&self.rest)?;
+        let taken = self.rest.len() - behind.len();
+        append_block(&mut self.block, block, self.block_bytes_max)?;
+        self.rest.advance(taken);
+        Ok(())
+    }
+}
+
+impl Piecewise for Blocks {
+    fn read(&mut self, out: &mut [u8]) -> Result<usize, Failure> {
+        while self.at == self.block.len() {
+            if self.ended {
+                return Ok(0);
+            }
+            self.next_block()?;
+        }
+        Ok(move_out(&self.block, &mut self.at, out))
+    }
 }
 
 fn after_header(stream: &[u8]) -> Result<&[u8], Failure> {

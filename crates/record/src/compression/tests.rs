@@ -1,5 +1,7 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::piecewise::Piecewise;
 use super::{Compression, Failure, lz4, snappy, zstd_native, zstd_pure};
 use crate::DecodeError;
 
@@ -22,6 +24,27 @@ fn corrupt(result: Result<Vec<u8>, DecodeError>) -> bool {
 
 fn too_large(result: &Result<Vec<u8>, DecodeError>) -> bool {
     matches!(result, Err(DecodeError::TooLarge { .. }))
+}
+
+/// What comes out of a piecewise decoder in pieces of `room`, or that it fails.
+fn in_pieces(decoder: Result<Box<dyn Piecewise>, Failure>, room: usize) -> Option<Vec<u8>> {
+    let mut decoder = decoder.ok()?;
+    let (mut out, mut piece) = (Vec::new(), vec![0; room]);
+    loop {
+        match decoder.read(&mut piece).ok()? {
+            0 => return Some(out),
+            count => out.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+fn both_ways(codec: Compression, body: &[u8], room: usize) -> Option<Vec<u8>> {
+    let body = Bytes::copy_from_slice(body);
+    let native = in_pieces(codec.piecewise(body.clone(), MAX), room);
+    let portable = in_pieces(codec.piecewise_portable(body, MAX), room);
+    assert_eq!(native.is_some(), portable.is_some(), "{codec}");
+    assert!(native == portable, "{codec}");
+    native
 }
 
 proptest! {
@@ -51,6 +74,41 @@ proptest! {
             let _ = codec.decompress(&body, MAX);
         }
         let _ = zstd_pure::decompress(&body, MAX);
+    }
+}
+
+#[test]
+fn pieces_are_what_the_whole_is() {
+    let records = sample();
+    for codec in Compression::ALL {
+        let body = codec.compress(&records).unwrap();
+        for room in [1_000, 64 << 10, 2 * MAX] {
+            assert!(
+                both_ways(codec, &body, room).as_ref() == Some(&records),
+                "{codec}"
+            );
+        }
+    }
+}
+
+#[test]
+fn pieces_fail_where_the_whole_does() {
+    let records = &sample()[..70_000];
+    for codec in &Compression::ALL[1..] {
+        let body = codec.compress(records).unwrap();
+        let cuts = (1..100).chain(100..body.len()).step_by(997);
+        for cut in cuts.chain(body.len() - 8..body.len()) {
+            let whole = codec.decompress(&body[..cut], MAX).ok();
+            assert!(
+                both_ways(*codec, &body[..cut], 9_000) == whole,
+                "{codec} cut at {cut}"
+            );
+        }
+        let longer = [&body[..], &[1]].concat();
+        assert!(both_ways(*codec, &longer, 9_000).is_none(), "{codec}");
+        let twice = body.repeat(2);
+        let whole = codec.decompress(&twice, MAX).ok();
+        assert!(both_ways(*codec, &twice, 9_000) == whole, "{codec}");
     }
 }
 
