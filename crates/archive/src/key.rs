@@ -1,6 +1,7 @@
 //! Object keys. They are made of ids, offsets, the writer's epoch and the checksum, so that neither a
 //! topic made anew nor another writer ever meets a key that is taken.
 
+use comlog_log::Owner;
 use comlog_record::Offset;
 use object_store::path::Path;
 
@@ -19,6 +20,7 @@ pub fn topic_key(topic_id: &str) -> Path {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionKeys {
     dir: Path,
+    owner: Owner,
 }
 
 impl PartitionKeys {
@@ -27,7 +29,14 @@ impl PartitionKeys {
     pub fn new(topic_id: &str, partition: u32) -> PartitionKeys {
         PartitionKeys {
             dir: Path::from_iter([TOPICS, topic_id, &partition.to_string()]),
+            owner: Owner::named(topic_id, partition),
         }
+    }
+
+    /// The partition, as the small files of its log name it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// Their folder.

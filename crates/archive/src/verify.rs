@@ -177,7 +177,7 @@ async fn check_state(
     if crc32c::crc32c(&state) != entry.crc {
         return Err(damaged(&key, "checksum mismatch"));
     }
-    Snapshot::decode(&state)
+    Snapshot::decode(partition.keys.owner(), &state)
         .map(drop)
         .map_err(|error| damaged(&key, error))
 }

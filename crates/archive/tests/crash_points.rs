@@ -13,7 +13,7 @@ use comlog_archive::{
     ArchiveError, ArchiveStore, Catalog, Identity, LocalRetention, LogState, PartitionArchive,
     PartitionKeys, Progress, StoreOptions, Survey, Writer, Writes, read_back,
 };
-use comlog_log::{AppendRequest, Log, LogConfig, ManualClock};
+use comlog_log::{AppendRequest, Log, LogConfig, ManualClock, Owner};
 use comlog_record::{BatchBuilder, BatchStream, Compression, Limits, Offset, Timestamp};
 use comlog_storage::{BlockCache, CacheOptions, FaultyStorage, Storage, TieredStorage};
 use futures_util::stream::BoxStream;
@@ -213,6 +213,7 @@ impl World {
         let storage = Arc::new(TieredStorage::new(local, catalog.clone()));
         // Little is preallocated, so that a life takes milliseconds.
         let config = LogConfig {
+            owner: Owner::named(TOPIC_ID, 0),
             segment_bytes_max: 16 << 10,
             ..LogConfig::default()
         };

@@ -114,7 +114,8 @@ fn block_checksums_of_version_1_are_read_and_written_again() {
 
 #[test]
 fn a_state_of_version_1_is_read_and_written_again() {
-    let state = Snapshot::decode(STATE).expect("it is whole");
+    let keys = PartitionKeys::new("0123456789abcdef0123456789abcdef", 3);
+    let state = Snapshot::decode(keys.owner(), STATE).expect("it is whole");
     assert_eq!(state.end(), Offset(200));
     assert_eq!(state.leader_epoch(), LeaderEpoch(1));
     assert_eq!(state.producer_id_max(), 7);

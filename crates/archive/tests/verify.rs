@@ -7,7 +7,7 @@ use comlog_archive::{
     PartitionKeys, Progress, StoreOptions, Survey, Verified, Writer, Writes, has_lost_metadata,
     topic_key, verify_partition,
 };
-use comlog_log::{AppendRequest, Log, LogConfig, ManualClock};
+use comlog_log::{AppendRequest, Log, LogConfig, ManualClock, Owner};
 use comlog_record::{BatchBuilder, Compression, Limits, Offset, Timestamp};
 use comlog_storage::{BlockCache, CacheOptions, MemoryStorage, Storage, TieredStorage};
 use object_store::memory::InMemory;
@@ -35,7 +35,11 @@ impl Live {
         let catalog = Arc::new(catalog.expect("nothing is there yet"));
         let storage = Arc::new(TieredStorage::new(local, catalog.clone()));
         let clock = Arc::new(ManualClock::new(Timestamp(1_000)));
-        let opened = Log::open(storage.clone(), LogConfig::default(), clock).await;
+        let config = LogConfig {
+            owner: Owner::named(TOPIC_ID, 0),
+            ..LogConfig::default()
+        };
+        let opened = Log::open(storage.clone(), config, clock).await;
         let mut live = Live {
             log: opened.expect("memory works").0,
             writer: Writer {

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use comlog_record::{Offset, OffsetRange, Timestamp};
 
-use crate::codec::{Decoder, Encoder, Kind, Unusable};
 use crate::epoch::EpochTable;
+use crate::frame::{Decoder, Encoder, Kind, Owner, Unusable};
 use crate::offset_index::OffsetIndex;
 use crate::producer_state::ProducerState;
 use crate::segment::Indexes;
@@ -22,7 +22,7 @@ pub(crate) const MAGIC: &[u8; 8] = b"comlogCP";
 
 /// Its frame.
 pub(crate) const CHECKPOINT: Kind = Kind {
-    magic: MAGIC,
+    magic: *MAGIC,
     format: 1,
 };
 
@@ -40,6 +40,10 @@ pub(crate) struct RecoveryPoint {
 /// The log's state at its recovery point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
+    /// The log it is of.
+    pub(crate) owner: Owner,
+    /// How often it was written.
+    pub(crate) generation: u64,
     /// Nothing was appended after this was written.
     pub(crate) clean: bool,
     /// What acknowledgements promised at least, after this was written.
@@ -61,7 +65,7 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// The blob's content; `indexes` are those of the active segment up to the recovery point.
     pub(crate) fn encode(&self, indexes: &Indexes) -> Bytes {
-        let mut out = Encoder::new(CHECKPOINT);
+        let mut out = Encoder::new(CHECKPOINT, self.owner, self.generation);
         out.u8(u8::from(self.clean));
         out.u8(match self.durability {
             Durability::Memory => 0,
@@ -85,8 +89,10 @@ impl Checkpoint {
         out.finish()
     }
 
+    /// Whosever it is: see [`Checkpoint::owner`].
     pub(crate) fn decode(content: &[u8]) -> Result<(Checkpoint, Indexes), Unusable> {
-        let mut from = Decoder::open(CHECKPOINT, content)?;
+        let mut from = Decoder::open_any(CHECKPOINT, content)?;
+        let (owner, generation) = (from.owner(), from.generation());
         let clean = from.u8()? != 0;
         let durability = match from.u8()? {
             0 => Durability::Memory,
@@ -112,6 +118,8 @@ impl Checkpoint {
         };
         from.finish()?;
         let checkpoint = Checkpoint {
+            owner,
+            generation,
             clean,
             durability,
             group_bytes_max,
@@ -125,6 +133,19 @@ impl Checkpoint {
         };
         checkpoint.check()?;
         Ok((checkpoint, indexes))
+    }
+
+    /// As [`Checkpoint::decode`], of a log that must be `owner`'s.
+    pub(crate) fn decode_of(
+        owner: Owner,
+        content: &[u8],
+    ) -> Result<(Checkpoint, Indexes), Unusable> {
+        let decoded = Checkpoint::decode(content)?;
+        if decoded.0.owner == owner {
+            Ok(decoded)
+        } else {
+            Err(Unusable::Owner(decoded.0.owner))
+        }
     }
 
     fn check(&self) -> Result<(), Unusable> {
@@ -172,6 +193,8 @@ mod tests {
         indexes.offsets.note(Offset(80), 0, 1);
         indexes.times.note(Offset(80), Timestamp(-7), true);
         let checkpoint = Checkpoint {
+            owner: Owner::partition(77, 5),
+            generation: 12,
             clean: true,
             durability: Durability::Memory,
             group_bytes_max: 1 << 20,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use comlog_record::{Limits, TimestampType};
 
+use crate::Owner;
+
 /// What an acknowledgement promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Durability {
@@ -27,6 +29,9 @@ pub enum Validation {
 /// How one log behaves; may be changed while it is open ([`crate::Log::set_config`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
+    /// The partition whose log this is, noted in each of its small files, so that those of another
+    /// log are not used (default [`Owner::SERVER`]: of no topic). That of the opening holds.
+    pub owner: Owner,
     /// The active segment is rolled before it would exceed this many bytes (default 128 MiB).
     pub segment_bytes_max: u64,
     /// The active segment is rolled when its first record was appended this long ago (default none).
@@ -68,6 +73,7 @@ impl LogConfig {
 impl Default for LogConfig {
     fn default() -> LogConfig {
         LogConfig {
+            owner: Owner::SERVER,
             segment_bytes_max: 128 << 20,
             segment_age_max: None,
             index_interval_bytes: 4 << 10,

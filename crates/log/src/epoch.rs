@@ -2,7 +2,7 @@
 
 use comlog_record::{LeaderEpoch, Offset};
 
-use crate::codec::{Decoder, Encoder, Unusable};
+use crate::frame::{Decoder, Encoder, Unusable};
 
 /// Where each reign starts, ascending by epoch and by offset; a reign that wrote nothing is
 /// forgotten when the next one starts. Never empty.

@@ -6,9 +6,13 @@ use comlog_record::{
 
 use crate::checkpoint::{Checkpoint, RecoveryPoint};
 use crate::epoch::EpochTable;
+use crate::frame::Owner;
 use crate::producer_state::ProducerState;
 use crate::segment::{Indexes, SegmentEnd, decode_indexes, encode_indexes};
 use crate::{DamagedRange, Durability};
+
+/// Partition 3 of a topic.
+const OWNER: Owner = Owner::partition(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef, 3);
 
 const FORMAT_MD: &str = include_str!("../format.md");
 
@@ -50,10 +54,13 @@ fn the_index_files() {
         len: 9_000,
     };
     let indexes = indexes(&[(100, 0, 5_000), (112, 4_200, 4_900), (121, 8_400, 5_300)]);
-    let (offsets, times) = encode_indexes(segment, &indexes);
+    let (offsets, times) = encode_indexes(OWNER, segment, &indexes);
     assert_eq!(offsets, example("`<base>.index`"), "{offsets:02x?}");
     assert_eq!(times, example("`<base>.timeindex`"), "{times:02x?}");
-    assert_eq!(decode_indexes(segment, &offsets, &times), Ok(indexes));
+    assert_eq!(
+        decode_indexes(OWNER, segment, &offsets, &times),
+        Ok(indexes)
+    );
 }
 
 #[test]
@@ -77,6 +84,8 @@ fn the_checkpoint() {
     };
     producers.record(&sent, Timestamp(5_400));
     let checkpoint = Checkpoint {
+        owner: OWNER,
+        generation: 5,
         clean: true,
         durability: Durability::Durable,
         group_bytes_max: 16 << 20,

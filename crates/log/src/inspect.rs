@@ -4,9 +4,9 @@
 use comlog_record::{LeaderEpoch, Offset, Timestamp};
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::codec::Unusable;
+use crate::frame::Unusable;
 use crate::segment::{self, Indexes};
-use crate::{DamagedRange, Durability};
+use crate::{DamagedRange, Durability, Owner};
 
 /// The content of an index or of the checkpoint, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum Inspected {
 /// The sealed segment that an index describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InspectedSegment {
+    /// The log it is of.
+    pub owner: Owner,
     /// Its base offset.
     pub base: Offset,
     /// The offset behind its last batch.
@@ -46,6 +48,10 @@ pub struct InspectedSegment {
 /// What a checkpoint holds, but for the details of producers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InspectedCheckpoint {
+    /// The log it is of.
+    pub owner: Owner,
+    /// How often it was written.
+    pub generation: u64,
     /// The log was closed, and nothing was appended after this.
     pub clean: bool,
     /// What acknowledgements promise at least.
@@ -120,6 +126,8 @@ impl Inspected {
 impl InspectedCheckpoint {
     fn new(found: Checkpoint, indexes: &Indexes) -> InspectedCheckpoint {
         InspectedCheckpoint {
+            owner: found.owner,
+            generation: found.generation,
             clean: found.clean,
             durability: found.durability,
             group_bytes_max: found.group_bytes_max,

@@ -38,13 +38,13 @@
 mod append;
 mod checkpoint;
 mod clock;
-mod codec;
 mod config;
 mod epoch;
 mod error;
 mod fetch;
 #[cfg(test)]
 mod format_test;
+pub mod frame;
 mod inspect;
 mod library;
 mod log;
@@ -66,6 +66,7 @@ mod watermark;
 pub use clock::{Clock, ManualClock};
 pub use config::{Durability, LogConfig, Validation};
 pub use error::{AppendError, ErrorKind, LogError, ReadError};
+pub use frame::Owner;
 pub use inspect::{InspectError, Inspected, InspectedCheckpoint, InspectedSegment};
 pub use log::Log;
 pub use reader::LogReader;

@@ -13,7 +13,7 @@ use crate::segment::{
     time_index_name, write_indexes, write_lock,
 };
 use crate::watermark::{View, add_damage};
-use crate::{DamagedRange, LogConfig, ReadError};
+use crate::{DamagedRange, LogConfig, Owner, ReadError};
 
 /// Sealed segments kept open.
 const RESIDENT_MAX: usize = 256;
@@ -24,6 +24,7 @@ const INDEX_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct Library {
     storage: Arc<dyn Storage>,
+    owner: Owner,
     pub(crate) view: Arc<RwLock<View>>,
     config: RwLock<LogConfig>,
     /// Counts uses of segments.
@@ -38,6 +39,7 @@ impl Library {
     ) -> Library {
         Library {
             storage,
+            owner: config.owner,
             view,
             config: RwLock::new(config.clone()),
             uses: AtomicU64::new(0),
@@ -90,7 +92,7 @@ impl Library {
         };
         let offsets = self.blob(&offset_index_name(segment.base)).await?;
         let times = self.blob(&time_index_name(segment.base)).await?;
-        match decode_indexes(end, &offsets, &times) {
+        match decode_indexes(self.owner, end, &offsets, &times) {
             Ok(indexes) if end.len == reader.len() => Ok(Resident::new(reader, indexes)),
             _ => {
                 let resident = Resident::new(reader, Indexes::default());
@@ -141,7 +143,7 @@ impl Library {
             return Ok(known);
         };
         let blob = self.blob(&time_index_name(segment.base)).await?;
-        if let Ok(times) = decode_time_index(end, &blob) {
+        if let Ok(times) = decode_time_index(self.owner, end, &blob) {
             segment.set_max_timestamp(times.max());
         } else {
             self.resident(segment).await?;
@@ -177,7 +179,7 @@ impl Library {
         let changed = *read_lock(&resident.indexes) != indexes;
         if changed && damaged.is_empty() {
             tracing::info!(segment = %segment.base, "indexes were rebuilt");
-            write_indexes(&*self.storage, end, &indexes).await;
+            write_indexes(&*self.storage, self.owner, end, &indexes).await;
         }
         *write_lock(&resident.indexes) = indexes;
         Ok(damaged)

@@ -75,7 +75,7 @@ impl Log {
         state.durability = config.durability;
         state.group_bytes_max = config.group_bytes_limit() as u64;
         let outdated = was_clean || tail == Tail::Reopen;
-        let writer = open_tail(&*storage, &config, &state, &indexes, tail).await?;
+        let writer = open_tail(&*storage, &config, &mut state, &indexes, tail).await?;
         let active = Resident::new(writer.reader(), indexes);
         let end = state.point.offset;
         let watermark = Watermark::new(first_view(&state, sealed, &active));
@@ -127,8 +127,9 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::Storage`]; the old configuration then stays.
-    pub async fn set_config(&mut self, config: LogConfig) -> Result<(), LogError> {
+    pub async fn set_config(&mut self, mut config: LogConfig) -> Result<(), LogError> {
         self.begin()?;
+        config.owner = self.config.owner;
         if config.durability > self.config.durability {
             self.sync_written().await.map_err(LogError::Storage)?;
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use comlog_record::Offset;
 
-use crate::codec::{Decoder, Encoder, Unusable};
+use crate::frame::{Decoder, Encoder, Unusable};
 
 /// Where a batch starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,10 +142,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::Kind;
+    use crate::frame::{Kind, Owner};
 
     const KIND: Kind = Kind {
-        magic: b"comlogIX",
+        magic: *b"comlogIX",
         format: 1,
     };
 
@@ -214,10 +214,10 @@ mod tests {
                 offset += offsets;
                 position += bytes;
             }
-            let mut encoder = Encoder::new(KIND);
+            let mut encoder = Encoder::new(KIND, Owner::SERVER, 1);
             index.encode(Offset(base), &mut encoder);
             let content = encoder.finish();
-            let mut decoder = Decoder::open(KIND, &content).unwrap();
+            let mut decoder = Decoder::open(KIND, Owner::SERVER, &content).unwrap();
             prop_assert_eq!(OffsetIndex::decode(Offset(base), &mut decoder), Ok(index));
             prop_assert_eq!(decoder.finish(), Ok(()));
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use comlog_record::{BatchHeader, Offset, OffsetRange, Timestamp};
 
 use crate::AppendError;
-use crate::codec::{Decoder, Encoder, Unusable};
+use crate::frame::{Decoder, Encoder, Unusable};
 
 /// A retry of any of the last so many batches is answered with its first offsets. Kafka keeps 5,
 /// which bounds how many a producer may have under way; more let small batches share a sync.
@@ -304,10 +304,10 @@ mod tests {
     use comlog_record::{BATCH_HEADER_LEN, LENGTH_PREFIX_LEN, LeaderEpoch};
 
     use super::*;
-    use crate::codec::Kind;
+    use crate::frame::{Kind, Owner};
 
     const KIND: Kind = Kind {
-        magic: b"comlogPS",
+        magic: *b"comlogPS",
         format: 1,
     };
     const NOW: Timestamp = Timestamp(1_000);
@@ -456,10 +456,10 @@ mod tests {
             header(9, 0, 0, 1, 3),
             header(4, 1, 10, 3, 4),
         ]);
-        let mut encoder = Encoder::new(KIND);
+        let mut encoder = Encoder::new(KIND, Owner::SERVER, 1);
         state.encode(&mut encoder);
         let content = encoder.finish();
-        let mut decoder = Decoder::open(KIND, &content).unwrap();
+        let mut decoder = Decoder::open(KIND, Owner::SERVER, &content).unwrap();
         assert_eq!(ProducerState::decode(&mut decoder), Ok(state));
         assert_eq!(decoder.finish(), Ok(()));
     }

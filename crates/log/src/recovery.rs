@@ -7,8 +7,8 @@ use comlog_record::{BatchHeader, LeaderEpoch, Offset, OffsetRange, Timestamp};
 use comlog_storage::{SegmentMeta, SegmentReader, Storage, StorageError};
 
 use crate::checkpoint::{CHECKPOINT, CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
-use crate::codec::Unusable;
 use crate::epoch::EpochTable;
+use crate::frame::{Owner, Unusable};
 use crate::producer_state::ProducerState;
 use crate::scan::{Offsets, Scanner, Step, Valid};
 use crate::segment::{
@@ -51,7 +51,7 @@ pub(crate) async fn recover(
 ) -> Result<Recovered, StorageError> {
     let mut listed = storage.list().await?;
     let mut report = RecoveryReport::default();
-    let loaded = load_checkpoint(storage).await?;
+    let loaded = load_checkpoint(storage, config.owner).await?;
     let fresh = listed.is_empty() && matches!(loaded, Err(Unusable::Missing));
     let (state, indexes) = match loaded {
         Ok(loaded) => loaded,
@@ -93,11 +93,12 @@ pub(crate) async fn recover(
 /// lose what only it holds.
 async fn load_checkpoint(
     storage: &dyn Storage,
+    owner: Owner,
 ) -> Result<Result<(Checkpoint, Indexes), Unusable>, StorageError> {
     let Some(content) = storage.read_blob(CHECKPOINT_NAME).await? else {
         return Ok(Err(Unusable::Missing));
     };
-    match Checkpoint::decode(&content) {
+    match Checkpoint::decode_of(owner, &content) {
         Err(Unusable::Format(found)) if found > CHECKPOINT.format => {
             Err(StorageError::UnknownFormat {
                 path: CHECKPOINT_NAME.into(),
@@ -113,6 +114,8 @@ async fn load_checkpoint(
 fn unknown_state(first: Option<&SegmentMeta>, config: &LogConfig) -> Checkpoint {
     let start = first.map_or(Offset::ZERO, |segment| segment.base_offset);
     Checkpoint {
+        owner: config.owner,
+        generation: 0,
         clean: false,
         durability: config.durability,
         group_bytes_max: config.group_bytes_limit() as u64,
@@ -341,7 +344,7 @@ impl Recovery<'_> {
             },
             end,
         );
-        write_indexes(self.storage, ends, &self.indexes).await;
+        write_indexes(self.storage, self.config.owner, ends, &self.indexes).await;
         Ok(())
     }
 

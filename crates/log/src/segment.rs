@@ -7,21 +7,24 @@ use bytes::Bytes;
 use comlog_record::{BatchHeader, Offset, Timestamp};
 use comlog_storage::{SegmentReader, Storage, StorageError};
 
-use crate::codec::{Decoder, Encoder, Kind, Unusable};
+use crate::frame::{Decoder, Encoder, Kind, Owner, Unusable};
 use crate::offset_index::{IndexEntry, OffsetIndex, RecentBatches};
 use crate::time_index::TimeIndex;
 use crate::{InspectedSegment, SegmentInfo};
 
 const OFFSET_INDEX: Kind = Kind {
-    magic: b"comlogOX",
+    magic: *b"comlogOX",
     format: 1,
 };
 /// What a time index begins with.
 pub(crate) const TIME_INDEX_MAGIC: &[u8; 8] = b"comlogTX";
 const TIME_INDEX: Kind = Kind {
-    magic: TIME_INDEX_MAGIC,
+    magic: *TIME_INDEX_MAGIC,
     format: 1,
 };
+
+/// An index is written once: a second time only with the same content.
+const INDEX_GENERATION: u64 = 1;
 
 /// Locks that guard nothing that a panic could leave half done.
 pub(crate) fn read_lock<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -85,31 +88,40 @@ pub(crate) fn parse_index_name(name: &str) -> Option<Offset> {
 }
 
 /// The content of both index blobs of a sealed segment of `len` bytes that ends at `end`.
-pub(crate) fn encode_indexes(segment: SegmentEnd, indexes: &Indexes) -> (Bytes, Bytes) {
-    let mut offsets = segment.encode(OFFSET_INDEX);
+pub(crate) fn encode_indexes(
+    owner: Owner,
+    segment: SegmentEnd,
+    indexes: &Indexes,
+) -> (Bytes, Bytes) {
+    let mut offsets = segment.encode(OFFSET_INDEX, owner);
     indexes.offsets.encode(segment.base, &mut offsets);
-    let mut times = segment.encode(TIME_INDEX);
+    let mut times = segment.encode(TIME_INDEX, owner);
     indexes.times.encode(segment.base, &mut times);
     (offsets.finish(), times.finish())
 }
 
 /// Both indexes from their blobs, if they are those of `segment`.
 pub(crate) fn decode_indexes(
+    owner: Owner,
     segment: SegmentEnd,
     offsets: &[u8],
     times: &[u8],
 ) -> Result<Indexes, Unusable> {
-    let mut from = Decoder::open(OFFSET_INDEX, offsets)?;
+    let mut from = Decoder::open(OFFSET_INDEX, owner, offsets)?;
     segment.check(&mut from)?;
     let offsets = OffsetIndex::decode(segment.base, &mut from)?;
     from.finish()?;
-    let times = decode_time_index(segment, times)?;
+    let times = decode_time_index(owner, segment, times)?;
     Ok(Indexes { offsets, times })
 }
 
 /// The time index from its blob, if it is that of `segment`.
-pub(crate) fn decode_time_index(segment: SegmentEnd, blob: &[u8]) -> Result<TimeIndex, Unusable> {
-    let mut from = Decoder::open(TIME_INDEX, blob)?;
+pub(crate) fn decode_time_index(
+    owner: Owner,
+    segment: SegmentEnd,
+    blob: &[u8],
+) -> Result<TimeIndex, Unusable> {
+    let mut from = Decoder::open(TIME_INDEX, owner, blob)?;
     segment.check(&mut from)?;
     let times = TimeIndex::decode(segment.base, &mut from)?;
     from.finish()?;
@@ -120,26 +132,33 @@ pub(crate) fn decode_time_index(segment: SegmentEnd, blob: &[u8]) -> Result<Time
 pub(crate) fn inspect_offset_index(
     blob: &[u8],
 ) -> Result<(InspectedSegment, OffsetIndex), Unusable> {
-    let mut from = Decoder::open(OFFSET_INDEX, blob)?;
+    let mut from = Decoder::open_any(OFFSET_INDEX, blob)?;
+    let owner = from.owner();
     let segment = SegmentEnd::decode(&mut from)?;
     let index = OffsetIndex::decode(segment.base, &mut from)?;
     from.finish()?;
-    Ok((segment.inspected(), index))
+    Ok((segment.inspected(owner), index))
 }
 
 /// A time index and the segment it says that it describes.
 pub(crate) fn inspect_time_index(blob: &[u8]) -> Result<(InspectedSegment, TimeIndex), Unusable> {
-    let mut from = Decoder::open(TIME_INDEX, blob)?;
+    let mut from = Decoder::open_any(TIME_INDEX, blob)?;
+    let owner = from.owner();
     let segment = SegmentEnd::decode(&mut from)?;
     let index = TimeIndex::decode(segment.base, &mut from)?;
     from.finish()?;
-    Ok((segment.inspected(), index))
+    Ok((segment.inspected(owner), index))
 }
 
 /// Writes both index blobs of a sealed segment. They are hints: when they cannot be written, they
 /// are rebuilt by whoever needs them.
-pub(crate) async fn write_indexes(storage: &dyn Storage, segment: SegmentEnd, indexes: &Indexes) {
-    let (offsets, times) = encode_indexes(segment, indexes);
+pub(crate) async fn write_indexes(
+    storage: &dyn Storage,
+    owner: Owner,
+    segment: SegmentEnd,
+    indexes: &Indexes,
+) {
+    let (offsets, times) = encode_indexes(owner, segment, indexes);
     let blobs = [
         (offset_index_name(segment.base), offsets),
         (time_index_name(segment.base), times),
@@ -173,8 +192,8 @@ pub(crate) struct SegmentEnd {
 }
 
 impl SegmentEnd {
-    fn encode(self, kind: Kind) -> Encoder {
-        let mut out = Encoder::new(kind);
+    fn encode(self, kind: Kind, owner: Owner) -> Encoder {
+        let mut out = Encoder::new(kind, owner, INDEX_GENERATION);
         out.i64(self.base.0);
         out.i64(self.end.0);
         out.u64(self.len);
@@ -189,8 +208,9 @@ impl SegmentEnd {
         })
     }
 
-    fn inspected(self) -> InspectedSegment {
+    fn inspected(self, owner: Owner) -> InspectedSegment {
         InspectedSegment {
+            owner,
             base: self.base,
             end: self.end,
             len: self.len,
@@ -378,13 +398,16 @@ mod tests {
             end: Offset(9),
             len: 700,
         };
-        let (offsets, times) = encode_indexes(segment, &Indexes::default());
-        assert!(decode_indexes(segment, &offsets, &times).is_ok());
+        let (offsets, times) = encode_indexes(Owner::SERVER, segment, &Indexes::default());
+        let owner = Owner::SERVER;
+        assert!(decode_indexes(owner, segment, &offsets, &times).is_ok());
         let cut = SegmentEnd {
             len: 699,
             ..segment
         };
-        assert!(decode_indexes(cut, &offsets, &times).is_err());
-        assert!(decode_indexes(segment, &times, &offsets).is_err());
+        assert!(decode_indexes(owner, cut, &offsets, &times).is_err());
+        assert!(decode_indexes(owner, segment, &times, &offsets).is_err());
+        let other = Owner::partition(1, 0);
+        assert!(decode_indexes(other, segment, &offsets, &times).is_err());
     }
 }

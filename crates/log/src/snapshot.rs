@@ -7,6 +7,7 @@ use comlog_storage::{SegmentReader, StorageError};
 
 use crate::checkpoint::{CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
 use crate::epoch::EpochTable;
+use crate::frame::Owner;
 use crate::library::scan_segment;
 use crate::offset_index::IndexEntry;
 use crate::producer_state::ProducerState;
@@ -35,10 +36,12 @@ pub struct SegmentSummary {
 }
 
 impl Snapshot {
-    /// The state before a log's first segment, which starts at `start`.
+    /// The state before the first segment, which starts at `start`, of the log of `owner`.
     #[must_use]
-    pub fn new(start: Offset) -> Snapshot {
+    pub fn new(owner: Owner, start: Offset) -> Snapshot {
         Snapshot(Checkpoint {
+            owner,
+            generation: 1,
             clean: false,
             durability: Durability::Durable,
             group_bytes_max: 0,
@@ -104,7 +107,7 @@ impl Snapshot {
             end: segment.end_offset,
             len: reader.len(),
         };
-        let (offsets, times) = encode_indexes(ends, &indexes);
+        let (offsets, times) = encode_indexes(state.owner, ends, &indexes);
         Ok(SegmentSummary {
             max_timestamp: indexes.times.max(),
             damaged,
@@ -118,12 +121,12 @@ impl Snapshot {
         self.0.encode(&Indexes::default())
     }
 
-    /// What [`Snapshot::encode`] made.
+    /// What [`Snapshot::encode`] made for the log of `owner`.
     ///
     /// # Errors
-    /// [`InspectError`] when it is anything else.
-    pub fn decode(content: &[u8]) -> Result<Snapshot, InspectError> {
-        let decoded = Checkpoint::decode(content).map_err(InspectError::from)?;
+    /// [`InspectError`] when it is anything else, or of another log.
+    pub fn decode(owner: Owner, content: &[u8]) -> Result<Snapshot, InspectError> {
+        let decoded = Checkpoint::decode_of(owner, content).map_err(InspectError::from)?;
         Ok(Snapshot(decoded.0))
     }
 

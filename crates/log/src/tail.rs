@@ -18,7 +18,7 @@ use crate::{AppendError, Durability, Log, LogConfig, LogError, Positions, Segmen
 pub(crate) async fn open_tail(
     storage: &dyn Storage,
     config: &LogConfig,
-    state: &Checkpoint,
+    state: &mut Checkpoint,
     indexes: &Indexes,
     tail: Tail,
 ) -> Result<Box<dyn SegmentWriter>, StorageError> {
@@ -26,6 +26,7 @@ pub(crate) async fn open_tail(
     match tail {
         Tail::Create => {
             // Before the segment: an empty one without a checkpoint would look like a lost one.
+            state.generation += 1;
             let content = state.encode(indexes);
             storage.write_blob(CHECKPOINT_NAME, content).await?;
             storage
@@ -160,6 +161,7 @@ impl Log {
     pub(crate) async fn write_checkpoint(&mut self, clean: bool) -> Result<(), LogError> {
         self.sync_written().await.map_err(LogError::Storage)?;
         self.state.clean = clean;
+        self.state.generation += 1;
         self.state.damaged = self.watermark.damaged();
         let content = self.state.encode(&read_lock(&self.active.indexes));
         self.storage.write_blob(CHECKPOINT_NAME, content).await?;
@@ -226,7 +228,7 @@ impl Log {
             len: sealed.len(),
         };
         let indexes = read_lock(&self.active.indexes).clone();
-        write_indexes(&*self.storage, end, &indexes).await;
+        write_indexes(&*self.storage, self.config.owner, end, &indexes).await;
         let old = Segment::sealed(end);
         old.set_resident(Some(Resident::new(sealed, indexes)));
         if let Some(writer) = &self.writer {

@@ -2,7 +2,7 @@
 
 use comlog_record::{Offset, Timestamp};
 
-use crate::codec::{Decoder, Encoder, Unusable};
+use crate::frame::{Decoder, Encoder, Unusable};
 
 /// No batch before `offset` holds a timestamp above `timestamp`... and the batch at `offset` does not either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,10 +114,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::Kind;
+    use crate::frame::{Kind, Owner};
 
     const KIND: Kind = Kind {
-        magic: b"comlogTI",
+        magic: *b"comlogTI",
         format: 1,
     };
 
@@ -142,10 +142,10 @@ mod tests {
             for (at, (timestamp, due)) in batches.into_iter().enumerate() {
                 index.note(Offset(7 + at as i64), Timestamp(timestamp), due);
             }
-            let mut encoder = Encoder::new(KIND);
+            let mut encoder = Encoder::new(KIND, Owner::SERVER, 1);
             index.encode(Offset(7), &mut encoder);
             let content = encoder.finish();
-            let mut decoder = Decoder::open(KIND, &content).unwrap();
+            let mut decoder = Decoder::open(KIND, Owner::SERVER, &content).unwrap();
             prop_assert_eq!(TimeIndex::decode(Offset(7), &mut decoder), Ok(index));
             prop_assert_eq!(decoder.finish(), Ok(()));
         }

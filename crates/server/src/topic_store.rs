@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use comlog_log::Owner;
 use comlog_storage::{Storage, StorageError};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,11 @@ impl TopicMeta {
     /// The directory of all of its partitions.
     pub(crate) fn dir(&self) -> String {
         format!("topics/{}", self.id)
+    }
+
+    /// Whose the small files of a partition are.
+    pub(crate) fn owner(&self, partition: u32) -> Owner {
+        Owner::named(&self.id, partition)
     }
 
     /// The directory of one partition.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use comlog_log::{Log, LogError};
+use comlog_log::{Log, LogConfig, LogError};
 use comlog_proto::v1::Reason;
 use futures_util::{StreamExt, stream};
 use parking_lot::RwLock;
@@ -118,7 +118,10 @@ impl Topics {
         let local = self.env.dirs.storage(&dir).await?;
         let storage =
             archive::in_front_of(self.env.archive.as_ref(), meta, partition, local).await?;
-        let config = self.env.log_config(config);
+        let config = LogConfig {
+            owner: meta.owner(partition),
+            ..self.env.log_config(config)
+        };
         let (log, report) = Log::open(storage, config, self.env.clock.clone()).await?;
         if report.scanned_bytes > 0 || report.cut.is_some() {
             tracing::info!(topic = meta.name, partition, scanned_bytes = report.scanned_bytes,

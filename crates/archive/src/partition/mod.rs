@@ -283,7 +283,7 @@ impl PartitionArchive {
         let Some(state) =
             state.filter(|state| state.end_offset == key::offset(segment.base_offset))
         else {
-            return Ok(Snapshot::new(segment.base_offset));
+            return Ok(Snapshot::new(self.keys.owner(), segment.base_offset));
         };
         let key = self.keys.state(state);
         let found = writer.store.get(&key).await?;
@@ -292,6 +292,6 @@ impl PartitionArchive {
             reason,
         };
         let (content, _) = found.ok_or_else(|| damaged("it is gone".to_owned()))?;
-        Snapshot::decode(&content).map_err(|error| damaged(error.to_string()))
+        Snapshot::decode(self.keys.owner(), &content).map_err(|error| damaged(error.to_string()))
     }
 }

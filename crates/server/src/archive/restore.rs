@@ -307,7 +307,9 @@ impl Restore<'_> {
         if let Some(entry) = &manifest.state {
             let content = self.store.get(&found.keys.state(entry)).await?;
             let whole = content.filter(|(content, _)| crc32c::crc32c(content) == entry.crc);
-            let state = whole.and_then(|(content, _): (Bytes, _)| Snapshot::decode(&content).ok());
+            let state = whole.and_then(|(content, _): (Bytes, _)| {
+                Snapshot::decode(found.keys.owner(), &content).ok()
+            });
             match state {
                 Some(state) if state.end() == end => return Ok(state),
                 _ => tracing::warn!(
@@ -320,7 +322,7 @@ impl Restore<'_> {
             .segments
             .first()
             .map_or(end, |entry| Offset(entry.base_offset));
-        let mut state = Snapshot::new(first);
+        let mut state = Snapshot::new(found.keys.owner(), first);
         for entry in &manifest.segments {
             let reader = storage.open(Offset(entry.base_offset)).await?;
             let segment = SegmentInfo {

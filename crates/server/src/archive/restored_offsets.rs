@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use comlog_log::{AppendRequest, Clock, Log, LogReader};
+use comlog_log::{AppendRequest, Clock, Log, LogConfig, LogReader};
 use comlog_record::Offset;
 use comlog_storage::Storage;
 
@@ -53,7 +53,11 @@ pub(super) async fn clamp(
     let config = meta.config.over(&TopicDefaults::default());
     let limits = config.limits();
     let clock = Arc::new(SystemClock);
-    let opened = Log::open(storage, config.to_log_config(), clock.clone()).await;
+    let config = LogConfig {
+        owner: meta.owner(0),
+        ..config.to_log_config()
+    };
+    let opened = Log::open(storage, config, clock.clone()).await;
     let (mut log, _) = opened?;
     let state = replay(&log.reader()).await?;
     let (clamped, changes) = beyond(&state, ends);
