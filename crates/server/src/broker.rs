@@ -8,6 +8,7 @@ use comlog_archive::ArchiveError;
 use comlog_log::Clock;
 use comlog_record::Offset;
 use comlog_storage::StorageError;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) tails: Tails,
     health: HealthReporter,
     pub(crate) append_budget: Budget,
+    /// Answers in the form of records that are decoded at once, where that takes long.
+    pub(crate) decoding: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
     /// Cancelled when no new work is taken any more.
     pub(crate) closing: CancellationToken,
@@ -116,6 +119,7 @@ impl Broker {
             health: HealthReporter::new(),
             tails: Tails::new(config.fetch.tails_max as usize, counters.clone()),
             append_budget: Budget::new(config.append.inflight_bytes_max),
+            decoding: Arc::new(Semaphore::new(config.fetch.decodes_max as usize)),
             config,
             clock,
             archive,

@@ -60,7 +60,8 @@ impl Default for TopicsConfig {
 pub struct AppendConfig {
     /// Most bytes of one request (default 16 MiB).
     pub request_bytes_max: u32,
-    /// Largest record of a structured append (default 1 MiB).
+    /// Largest record (default 1 MiB): key, value and headers. Of an encoded batch it is known where
+    /// that is not compressed, or the topic validates in full; numbers may then take 4 KiB more.
     pub record_bytes_max: u32,
     /// Most bytes of appends under way in the whole server (default 512 MiB).
     pub inflight_bytes_max: u32,
@@ -95,8 +96,13 @@ impl Default for AppendConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FetchConfig {
-    /// Most bytes of one answer, but at least one batch (default 8 MiB).
+    /// Most bytes of one answer (default 8 MiB), but at least one batch as it is stored; records
+    /// that the server decodes are held to it.
     pub fetch_bytes_max: u32,
+    /// Most answers in the form of records that are decoded at once, small ones apart (default 16):
+    /// others wait. What one of them takes follows the bytes of its answer, and 64 MiB at most of
+    /// what its codec must remember.
+    pub decodes_max: u32,
     /// The longest a read waits (default 60,000 ms).
     pub wait_ms_max: u32,
     /// Most tails at once (default 1,024). A tail whose reader does not read may hold
@@ -107,7 +113,7 @@ pub struct FetchConfig {
     pub tail_partitions_max: u32,
     /// Messages of one tail that wait for its reader (default 2).
     pub tail_messages_max: u32,
-    /// Most bytes of one message of a tail, but at least one batch (default 1 MiB).
+    /// Most bytes of one message of a tail, but at least one batch, or record (default 1 MiB).
     pub tail_bytes_max: u32,
     /// A tail that has nothing to say says so this often (default 15,000 ms).
     pub tail_idle_ms: u64,
@@ -117,6 +123,7 @@ impl Default for FetchConfig {
     fn default() -> FetchConfig {
         FetchConfig {
             fetch_bytes_max: 8 << 20,
+            decodes_max: 16,
             wait_ms_max: 60_000,
             tails_max: 1_024,
             tail_partitions_max: 1_000,
@@ -190,6 +197,7 @@ impl BrokerConfig {
             ("append.partition_queue_max", append.partition_queue_max),
             ("fetch.fetch_bytes_max", self.fetch.fetch_bytes_max),
             ("fetch.tail_bytes_max", self.fetch.tail_bytes_max),
+            ("fetch.decodes_max", self.fetch.decodes_max),
             ("fetch.tail_messages_max", self.fetch.tail_messages_max),
             ("groups.queue_max", self.groups.queue_max),
         ];

@@ -6,11 +6,15 @@ use comlog_log::Fetched;
 use comlog_proto::v1::{self, Form, start_at::At};
 use comlog_record::{Offset, Timestamp};
 
-use crate::counters::Counters;
+use crate::broker::Shared;
 use crate::partition::Partition;
-use crate::records;
 use crate::status::ServiceError;
 use crate::topic_config::unknown_value;
+use crate::unpack::{self, Bounds};
+
+/// What a record may take beside the bytes that `append.record_bytes_max` counts: its numbers, and
+/// those of its headers.
+pub(crate) const RECORD_OVERHEAD_MAX: u32 = 4 << 10;
 
 /// Whole batches from the one that holds `from`; without waiting when they are at hand. Read on at
 /// `offsets.end`, which is behind `from` even when only a gap lies before the high watermark.
@@ -43,10 +47,11 @@ pub(crate) async fn to_message(
     fetched: Fetched,
     from: Offset,
     form: Form,
-    bytes_max: usize,
-    counters: &Counters,
+    bounds: &Bounds,
+    shared: &Shared,
 ) -> Result<v1::Fetched, ServiceError> {
-    counters
+    shared
+        .counters
         .fetched_bytes
         .fetch_add(fetched.len as u64, Ordering::Relaxed);
     let positions = partition.reader()?.positions();
@@ -60,7 +65,7 @@ pub(crate) async fn to_message(
     match form {
         Form::Batches => message.chunks = fetched.chunks,
         Form::Records => {
-            let decoded = records::decode(fetched.chunks, from, bytes_max).await;
+            let decoded = unpack::decode(fetched.chunks, from, bounds).await;
             let decoded = decoded.map_err(|error| partition.explain(error))?;
             message.records = decoded.records;
             if let Some(next_offset) = decoded.next_offset {
@@ -113,5 +118,27 @@ pub(crate) fn clamp_bytes(asked: u32, bytes_max: u32) -> usize {
     match asked {
         0 => bytes_max as usize,
         asked => asked.min(bytes_max) as usize,
+    }
+}
+
+/// What an answer in the form of records is held to. A record larger than what was asked for is
+/// given alone if it could be appended today, or if nothing was asked for; never one beyond
+/// `fetch.fetch_bytes_max`.
+pub(crate) fn record_bounds(shared: &Shared, asked: u32, bytes_max: usize) -> Bounds {
+    let one_max = shared.config.fetch.fetch_bytes_max;
+    let record_bytes_max = match asked {
+        0 => one_max,
+        _ => one_max.min(
+            shared
+                .config
+                .append
+                .record_bytes_max
+                .saturating_add(RECORD_OVERHEAD_MAX),
+        ),
+    };
+    Bounds {
+        bytes_max,
+        record_bytes_max: record_bytes_max as usize,
+        at_once: shared.decoding.clone(),
     }
 }

@@ -9,9 +9,9 @@ use prost::Message;
 
 use crate::fetch;
 use crate::partition::Partition;
-use crate::records;
 use crate::status::ServiceError;
 use crate::topics::Topics;
+use crate::unpack;
 
 /// The format of keys and values; a newer one is refused.
 pub(crate) const FORMAT: u32 = 1;
@@ -88,7 +88,7 @@ pub(crate) async fn replay(partition: &Partition, topics: &Topics) -> Result<Sta
     while at < positions.high_watermark {
         let fetched = fetch::batches(partition, at, REPLAY_BYTES).await?;
         let end = fetched.offsets.end;
-        let decoded = records::decode(fetched.chunks, at, REPLAY_BYTES).await?;
+        let decoded = unpack::replay(fetched.chunks, at, REPLAY_BYTES).await?;
         for record in &decoded.records {
             state.apply(decode(record).map_err(|error| partition.explain(error))?);
         }

@@ -69,6 +69,7 @@ mod topic_store;
 mod topics;
 mod topics_env;
 mod units;
+mod unpack;
 
 pub use archive::{ArchiveConfig, ClampedOffset, RestoreError, RestoreProgress, Restored, restore};
 pub use broker::{Broker, OpenError};

@@ -41,6 +41,8 @@ pub struct ServiceError {
     pub partition: Option<u32>,
     /// The offset the reason speaks of (see `Error.offset` in the protocol).
     pub offset: Option<i64>,
+    /// Where reading can go on (see `Error.next_offset` in the protocol).
+    pub next_offset: Option<i64>,
 }
 
 impl ServiceError {
@@ -53,6 +55,7 @@ impl ServiceError {
             topic: None,
             partition: None,
             offset: None,
+            next_offset: None,
         }
     }
 
@@ -138,6 +141,7 @@ impl ServiceError {
             topic: self.topic.as_deref().unwrap_or_default().to_owned(),
             partition: self.partition,
             offset: self.offset,
+            next_offset: self.next_offset,
         }
     }
 }
@@ -154,6 +158,9 @@ impl From<ServiceError> for Status {
         if let Some(offset) = error.offset {
             metadata.insert("offset".to_owned(), offset.to_string());
         }
+        if let Some(offset) = error.next_offset {
+            metadata.insert("next_offset".to_owned(), offset.to_string());
+        }
         let details = ErrorDetails::with_error_info(error.reason_name(), ERROR_DOMAIN, metadata);
         Status::with_error_details(error.code(), error.message, details)
     }
@@ -165,7 +172,19 @@ impl From<DecodeError> for ServiceError {
             DecodeError::TooLarge { .. } => Reason::BatchTooLarge,
             _ => Reason::InvalidRecordBatch,
         };
-        ServiceError::new(reason, error.to_string())
+        // Which key of the configuration the bound comes from.
+        let key = match error {
+            DecodeError::TooLarge {
+                what: "record bytes",
+                ..
+            } => " (append.record_bytes_max)",
+            DecodeError::TooLarge {
+                what: "batch bytes",
+                ..
+            } => " (max_batch_bytes of the topic)",
+            _ => "",
+        };
+        ServiceError::new(reason, format!("{error}{key}"))
     }
 }
 
@@ -208,7 +227,9 @@ impl From<ReadError> for ServiceError {
         match error {
             ReadError::OutOfRange { requested, log } => out_of_range(message, requested, log),
             ReadError::Corrupt { offsets, .. } => {
-                ServiceError::new(Reason::Corrupt, message).at_offset(offsets.end)
+                let mut error = ServiceError::new(Reason::Corrupt, message).at_offset(offsets.end);
+                error.next_offset = error.offset;
+                error
             }
             ReadError::Storage(error) => storage(&error),
             ReadError::Closed => ServiceError::shutting_down(),

@@ -23,6 +23,7 @@ use crate::fetch;
 use crate::partition::Partition;
 use crate::status::ServiceError;
 use crate::tails::{Registered, Update};
+use crate::unpack::Bounds;
 
 /// A partition of a tail.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ impl Followed {
 pub(crate) struct Tail {
     shared: Arc<Shared>,
     form: Form,
-    bytes_max: usize,
+    bounds: Bounds,
     followed: Vec<Followed>,
     /// The generation given out last.
     generation: u64,
@@ -83,9 +84,9 @@ impl Tail {
         let form = fetch::form(request.form)?;
         let bytes_max = fetch::clamp_bytes(request.max_bytes, shared.config.fetch.tail_bytes_max);
         let mut tail = Tail {
+            bounds: fetch::record_bounds(&shared, request.max_bytes, bytes_max),
             shared,
             form,
-            bytes_max,
             followed: Vec::new(),
             generation: 1,
             ready: VecDeque::new(),
@@ -155,13 +156,12 @@ impl Tail {
         let fetched = match followed.failing {
             Some(error) => Err(error),
             None => {
-                let (form, bytes_max) = (self.form, self.bytes_max);
                 fetch(
                     &self.shared,
                     &followed.partition,
                     followed.offset,
-                    form,
-                    bytes_max,
+                    self.form,
+                    &self.bounds,
                 )
                 .await
             }
@@ -247,10 +247,10 @@ async fn fetch(
     partition: &Partition,
     from: Offset,
     form: Form,
-    bytes_max: usize,
+    bounds: &Bounds,
 ) -> Result<v1::Fetched, ServiceError> {
-    let fetched = fetch::batches(partition, from, bytes_max).await?;
-    fetch::to_message(partition, fetched, from, form, bytes_max, &shared.counters).await
+    let fetched = fetch::batches(partition, from, bounds.bytes_max).await?;
+    fetch::to_message(partition, fetched, from, form, bounds, shared).await
 }
 
 /// What is followed after the changes, and the generation given out last.

@@ -126,6 +126,8 @@ impl TopicDefaults {
     pub fn limits(&self) -> Limits {
         Limits {
             batch_bytes_max: self.max_batch_bytes as usize,
+            // What full validation unpacks.
+            unpacked_bytes_max: Limits::DEFAULT.decompressed_bytes_max as u64,
             ..Limits::DEFAULT
         }
     }

@@ -98,7 +98,7 @@ impl Topics {
             }
         }
         let deleted = topic.deleted();
-        let limits = config.limits();
+        let limits = self.env.log_config(topic.name(), &config).limits;
         Arc::new(Partition::new(
             key,
             opened,
@@ -120,7 +120,7 @@ impl Topics {
             archive::in_front_of(self.env.archive.as_ref(), meta, partition, local).await?;
         let config = LogConfig {
             owner: meta.owner(partition),
-            ..self.env.log_config(config)
+            ..self.env.log_config(&meta.name, config)
         };
         let (log, report) = Log::open(storage, config, self.env.clock.clone()).await?;
         if report.scanned_bytes > 0 || report.cut.is_some() {
@@ -391,7 +391,7 @@ impl Topics {
 
     /// Hands the configuration in force to every partition.
     async fn apply_config(&self, topic: &Topic, warnings: &mut Vec<String>) {
-        let log_config = self.env.log_config(&self.effective(topic));
+        let log_config = self.env.log_config(topic.name(), &self.effective(topic));
         for partition in topic.partitions() {
             if let Err(error) = partition.configure(log_config.clone()).await {
                 warnings.push(format!(

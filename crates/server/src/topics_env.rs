@@ -7,9 +7,11 @@ use comlog_log::{Clock, LogConfig};
 use crate::archive::Archive;
 use crate::broker_config::{BrokerConfig, TopicsConfig};
 use crate::dirs::LogDirs;
+use crate::fetch::RECORD_OVERHEAD_MAX;
 use crate::group_commit::OwnerEnv;
 use crate::status::ServiceError;
 use crate::topic_config::{TopicDefaults, TopicOverrides};
+use crate::topic_name;
 
 /// Where topics come from and go to: what the registry needs of the rest of the server.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub(crate) struct TopicsEnv {
     pub(crate) archive: Option<Arc<Archive>>,
     /// No topic may accept batches above this.
     pub(crate) request_bytes_max: u32,
+    /// No topic but comlog's own may accept records above this.
+    pub(crate) record_bytes_max: u32,
 }
 
 impl TopicsEnv {
@@ -41,13 +45,18 @@ impl TopicsEnv {
             defaults: config.topic_defaults.clone(),
             archive,
             request_bytes_max: config.append.request_bytes_max,
+            record_bytes_max: config.append.record_bytes_max,
         }
     }
 
-    /// The configuration of the logs of a topic: with an archive, what was appended gets there within
+    /// The configuration of the logs of the topic `name`: with an archive, what was appended gets there within
     /// the roll interval, and no more is made ready ahead of readers than is to be fetched ahead.
-    pub(crate) fn log_config(&self, config: &TopicDefaults) -> LogConfig {
+    pub(crate) fn log_config(&self, name: &str, config: &TopicDefaults) -> LogConfig {
         let mut log_config = config.to_log_config();
+        if !topic_name::is_reserved(name) {
+            let bytes_max = self.record_bytes_max.saturating_add(RECORD_OVERHEAD_MAX);
+            log_config.limits.record_bytes_max = bytes_max as usize;
+        }
         if let Some(archive) = &self.archive {
             log_config.look_ahead_bytes = archive.prefetch_bytes();
         }

@@ -16,7 +16,7 @@ use crate::group_state::{Change, OffsetKey, OffsetValue, State};
 use crate::status::ServiceError;
 use crate::topic_config::TopicDefaults;
 use crate::topic_store::TopicMeta;
-use crate::{group_state, records};
+use crate::{group_state, unpack};
 
 const READ_BYTES: usize = 4 << 20;
 /// Commits rewritten in one batch: far below what a batch may hold.
@@ -82,7 +82,7 @@ async fn replay(reader: &LogReader) -> Result<State, ServiceError> {
             break;
         }
         let end = fetched.offsets.end;
-        let decoded = records::decode(fetched.chunks, at, READ_BYTES).await?;
+        let decoded = unpack::replay(fetched.chunks, at, READ_BYTES).await?;
         for record in &decoded.records {
             state.apply(group_state::decode(record)?);
         }

@@ -16,8 +16,8 @@ use crate::broker::Shared;
 use crate::budget::{AppendBudget, ConnectionBudget};
 use crate::fetch;
 use crate::partition::{Append, Lane, Partition, Reply};
-use crate::records;
 use crate::status::ServiceError;
+use crate::unpack::{self, Bounds};
 
 /// The partition of the default topic.
 const PARTITION: u32 = 0;
@@ -90,9 +90,10 @@ impl ComLogRpc for LegacyApi {
     ) -> Result<Response<api::ReadRecordResp>, Status> {
         self.0.check_open()?;
         let partition = self.partition()?;
+        let bounds = fetch::record_bounds(&self.0, 0, 1);
         let record = match request.into_inner().value {
-            NEWEST => read_newest(&partition).await?,
-            offset => read_at(&partition, fetch::check_offset(offset)?).await?,
+            NEWEST => read_newest(&partition, &bounds).await?,
+            offset => read_at(&partition, fetch::check_offset(offset)?, &bounds).await?,
         };
         let record = record.value.unwrap_or_default();
         let nbr_of_read_bytes = record_bytes(&record);
@@ -248,9 +249,13 @@ fn record_bytes(record: &Bytes) -> i64 {
 }
 
 /// The record at `offset`, which must be there.
-async fn read_at(partition: &Partition, offset: Offset) -> Result<v1::Record, ServiceError> {
+async fn read_at(
+    partition: &Partition,
+    offset: Offset,
+    bounds: &Bounds,
+) -> Result<v1::Record, ServiceError> {
     let fetched = fetch::batches(partition, offset, 1).await?;
-    let decoded = records::decode(fetched.chunks, offset, 1).await;
+    let decoded = unpack::decode(fetched.chunks, offset, bounds).await;
     let decoded = decoded.map_err(|error| partition.explain(error))?;
     let found = decoded.records.into_iter().next();
     found
@@ -259,17 +264,18 @@ async fn read_at(partition: &Partition, offset: Offset) -> Result<v1::Record, Se
 }
 
 /// The last record; batches without records (control batches) are passed over backwards.
-async fn read_newest(partition: &Partition) -> Result<v1::Record, ServiceError> {
+async fn read_newest(partition: &Partition, bounds: &Bounds) -> Result<v1::Record, ServiceError> {
     let positions = partition.reader()?.positions();
     let mut end = positions.high_watermark;
     while end > positions.start {
         let last = Offset(end.0 - 1);
         let fetched = fetch::batches(partition, last, 1).await?;
         let base = fetched.offsets.start;
-        let decoded = records::decode(fetched.chunks, base, 1).await;
-        let mut decoded = decoded.map_err(|error| partition.explain(error))?;
-        if let Some(record) = decoded.records.pop() {
-            return Ok(record);
+        if !fetched.chunks.is_empty() {
+            let newest = unpack::newest(fetched.chunks, bounds).await;
+            if let Some(record) = newest.map_err(|error| partition.explain(error))? {
+                return Ok(record);
+            }
         }
         end = base.min(last);
     }

@@ -33,8 +33,8 @@ pub(crate) async fn read(
             break fetched;
         }
     };
-    let counters = &shared.counters;
-    let message = fetch::to_message(&partition, fetched, from, form, bytes_max, counters).await?;
+    let bounds = fetch::record_bounds(shared, request.max_bytes, bytes_max);
+    let message = fetch::to_message(&partition, fetched, from, form, &bounds, shared).await?;
     Ok(v1::ReadResponse {
         fetched: Some(message),
     })

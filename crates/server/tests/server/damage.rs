@@ -3,24 +3,32 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use comlog_proto::api;
 use comlog_proto::v1::{self, tail_response::Kind};
 use comlog_record::{
     BATCH_HEADER_LEN, BatchBuilder, BatchHeader, Compression, Limits, Offset, Timestamp,
 };
-use comlog_server::BrokerConfig;
+use comlog_server::{AppendConfig, BrokerConfig};
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::common::*;
 
 /// A compressed batch; its records are right.
 fn compressed(value: &[u8]) -> Bytes {
+    compressed_all(&[value])
+}
+
+fn compressed_all(values: &[&[u8]]) -> Bytes {
     let mut builder = BatchBuilder::new(Limits {
         batch_bytes_max: 1 << 30,
         ..Limits::DEFAULT
     });
-    builder
-        .push(Timestamp(NOW_MS), None, Some(value), std::iter::empty())
-        .expect("fits");
+    for value in values {
+        builder
+            .push(Timestamp(NOW_MS), None, Some(value), std::iter::empty())
+            .expect("fits");
+    }
     builder
         .build(Compression::Gzip, None)
         .expect("builds")
@@ -30,9 +38,13 @@ fn compressed(value: &[u8]) -> Bytes {
 /// The batch with another number of records in its header, which a checksum confirms.
 fn claiming(batch: &Bytes, count: i32) -> Bytes {
     let mut header = BatchHeader::decode(batch).expect("a header");
-    let body = batch.slice(BATCH_HEADER_LEN..);
     header.record_count = count;
     header.last_offset_delta = count - 1;
+    with_header(header, batch)
+}
+
+fn with_header(mut header: BatchHeader, batch: &Bytes) -> Bytes {
+    let body = batch.slice(BATCH_HEADER_LEN..);
     header.crc = header.compute_crc(std::slice::from_ref(&body));
     concat(&[Bytes::copy_from_slice(&header.encode()), body])
 }
@@ -54,51 +66,138 @@ fn records(topic: &str, offset: i64) -> v1::ReadRequest {
     }
 }
 
-/// A batch that passed the header's checks fails who decodes it, and only there.
-async fn assert_stepped_over(server: &TestServer, lie: Bytes, next: i64) {
+/// What a read in the form of records is refused with: reason, its offset, and where to go on.
+async fn refused_at(server: &TestServer, offset: i64) -> (Code, String, Option<i64>, Option<i64>) {
+    let read = server.log().read(records("t", offset)).await;
+    let status = read.expect_err("cannot be given");
+    let (code, reason, at) = refusal(&status);
+    let info = status.get_details_error_info().expect("details");
+    let next = info.metadata.get("next_offset");
+    (
+        code,
+        reason,
+        at,
+        next.map(|next| next.parse().expect("a number")),
+    )
+}
+
+/// Appends a batch that passed the header's checks between two good ones.
+async fn append_between(server: &TestServer, lie: Bytes, next: i64) {
     server.append("t", 0, "before").await;
     assert_eq!(appended(&append(server, "t", lie).await).next_offset, next);
     server.append("t", 0, "behind").await;
-    let good = server
-        .log()
-        .read(records("t", 0))
-        .await
-        .expect("what is good comes first");
-    let good = good.into_inner().fetched.expect("set");
+    let good = server.log().read(records("t", 0)).await;
+    let good = good.expect("what is good comes first").into_inner();
+    let good = good.fetched.expect("set");
     assert_eq!(
         (values(&good), good.next_offset),
         (vec!["before".to_owned()], 1)
     );
-    let status = server
-        .log()
-        .read(records("t", 1))
-        .await
-        .expect_err("damaged");
-    assert_eq!(
-        refusal(&status),
-        (Code::DataLoss, "CORRUPT".to_owned(), Some(next))
-    );
-    assert!(
-        status.message().contains(&format!("[1, {next})")),
-        "{}",
-        status.message()
-    );
-    assert_eq!(server.values("t", 0, next).await, ["behind"]);
 }
 
 #[tokio::test]
 async fn a_false_count_is_stepped_over() {
     let server = TestServer::start().await;
-    let lie = claiming(&compressed(b"one"), 5);
-    assert_stepped_over(&server, lie, 6).await;
+    append_between(&server, claiming(&compressed(b"one"), 5), 6).await;
+    let refused = refused_at(&server, 1).await;
+    let expected = (Code::DataLoss, "CORRUPT".to_owned(), Some(6), Some(6));
+    assert_eq!(refused, expected);
+    assert_eq!(server.values("t", 0, 6).await, ["behind"]);
 }
 
 #[tokio::test]
-async fn a_bomb_is_stepped_over() {
+async fn a_bomb_is_named_and_stepped_over() {
     let server = TestServer::start().await;
-    let bomb = compressed(&vec![0; 100 << 20]);
+    let bomb = compressed_all(&[b"one", &vec![0; 100 << 20], b"two"]);
     assert!(bomb.len() < 1 << 20);
-    assert_stepped_over(&server, bomb, 2).await;
+    server.append("t", 0, "before").await;
+    assert_eq!(appended(&append(&server, "t", bomb).await).next_offset, 4);
+    server.append("t", 0, "behind").await;
+    assert_eq!(server.values("t", 0, 0).await, ["before", "one"]);
+    let refused = refused_at(&server, 2).await;
+    let too_large = |at| {
+        (
+            Code::InvalidArgument,
+            "BATCH_TOO_LARGE".to_owned(),
+            Some(at),
+            Some(at + 1),
+        )
+    };
+    assert_eq!(refused, too_large(2));
+    assert_eq!(server.values("t", 0, 3).await, ["two", "behind"]);
+
+    // The same in a tail, and in the original's API.
+    let request = v1::TailRequest {
+        partitions: vec![v1::TailStart {
+            topic: "t".to_owned(),
+            partition: 0,
+            at: at_offset(2),
+        }],
+        form: v1::Form::Records as i32,
+        ..Default::default()
+    };
+    let tail = server.log().tail(request).await.expect("opens");
+    let mut tail = tail.into_inner();
+    tail.message().await.expect("no error").expect("opened");
+    let message = tail.message().await.expect("no error").expect("goes on");
+    let Some(Kind::Failed(failed)) = message.kind else {
+        panic!("{message:?}");
+    };
+    let error = failed.error.expect("set");
+    assert_eq!(
+        (error.reason(), error.offset, error.next_offset),
+        (v1::Reason::BatchTooLarge, Some(2), Some(3))
+    );
+}
+
+#[tokio::test]
+async fn the_originals_api_reads_around_a_bomb() {
+    let server = TestServer::start().await;
+    let topic = BrokerConfig::default().topics.legacy_topic;
+    let bomb = compressed_all(&[b"one", &vec![0; 100 << 20], b"two"]);
+    append(&server, &topic, bomb).await;
+    let mut legacy = server.legacy();
+    let mut read = async |value| legacy.read(api::Offset { value }).await;
+    assert_eq!(read(0).await.expect("reads").into_inner().record, "one");
+    assert_refused(read(1).await, Code::InvalidArgument, "BATCH_TOO_LARGE");
+    assert_eq!(read(2).await.expect("reads").into_inner().record, "two");
+    assert_eq!(read(-1).await.expect("reads").into_inner().record, "two");
+}
+
+#[tokio::test]
+async fn an_answer_of_records_is_held_to_its_bound_whatever_was_compressed() {
+    let server = TestServer::start().await;
+    let value = vec![7; 900 << 10];
+    let batch = compressed_all(&[&value[..]; 40]);
+    assert!(batch.len() < 1 << 20);
+    append(&server, "t", batch).await;
+    for max_bytes in [0, 2 << 20, 1] {
+        let (mut offset, mut count) = (0, 0);
+        while offset < 40 {
+            let request = v1::ReadRequest {
+                max_bytes,
+                ..records("t", offset)
+            };
+            let answer = server.log().read(request).await.expect("reads");
+            let answer = answer.into_inner();
+            let bound = match max_bytes {
+                0 => 8 << 20,
+                1 => 1 << 20, // one record all the same
+                asked => asked as usize,
+            };
+            assert!(prost::Message::encoded_len(&answer) <= bound + 100);
+            let fetched = answer.fetched.expect("set");
+            assert!(fetched.next_offset > offset);
+            assert_eq!(fetched.records[0].offset, offset);
+            offset = fetched.next_offset;
+            count += fetched.records.len();
+        }
+        assert_eq!((offset, count), (40, 40));
+    }
+    // As it is stored the batch always comes, and whole.
+    let fetched = server.log().read(read_request("t", 0, 39)).await;
+    let fetched = fetched.expect("reads").into_inner().fetched.expect("set");
+    assert_eq!(fetched.next_offset, 40);
 }
 
 #[tokio::test]
@@ -119,10 +218,44 @@ async fn full_validation_refuses_both() {
         .expect("creates");
     let lie = append(&server, "t", claiming(&compressed(b"one"), 5)).await;
     assert_eq!(error(&lie).reason(), v1::Reason::InvalidRecordBatch);
-    let bomb = append(&server, "t", compressed(&vec![0; 100 << 20])).await;
-    assert_eq!(error(&bomb).code, Code::InvalidArgument as i32);
+    for length in [100 << 20, (1 << 20) + 5_000] {
+        let bomb = append(&server, "t", compressed(&vec![0; length])).await;
+        assert_eq!(error(&bomb).code, Code::InvalidArgument as i32);
+        assert_eq!(error(&bomb).reason(), v1::Reason::BatchTooLarge);
+    }
+    let mut header = BatchHeader::decode(&compressed(b"one")).expect("a header");
+    header.max_timestamp = Timestamp(NOW_MS + 1);
+    let late = append(&server, "t", with_header(header, &compressed(b"one"))).await;
+    assert_eq!(error(&late).reason(), v1::Reason::InvalidRecordBatch);
+    assert!(error(&late).message.contains("max timestamp"));
+    let exact = append(&server, "t", compressed(&vec![0; 1 << 20])).await;
+    assert_eq!(appended(&exact).base_offset, 0);
     let good = append(&server, "t", compressed(b"one")).await;
-    assert_eq!(appended(&good).base_offset, 0);
+    assert_eq!(appended(&good).base_offset, 1);
+}
+
+#[tokio::test]
+async fn a_record_that_is_seen_to_be_too_large_is_refused() {
+    let config = BrokerConfig {
+        append: AppendConfig {
+            record_bytes_max: 10_000,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let server = TestServer::start_with(config).await;
+    let (fits, large) = ("x".repeat(10_000), "x".repeat(15_000));
+    let refused = append(&server, "t", batch(&["small", &large])).await;
+    assert_eq!(error(&refused).reason(), v1::Reason::BatchTooLarge);
+    assert!(error(&refused).message.contains("append.record_bytes_max"));
+    let good = append(&server, "t", batch(&["small", &fits, &fits])).await;
+    assert_eq!(appended(&good).next_offset, 3);
+    let structured = server.log().append(append_request("t", 0, &[&large])).await;
+    assert_refused(structured, Code::InvalidArgument, "BATCH_TOO_LARGE");
+    // What is compressed nobody looks into, and the largest that may be asked for can be read.
+    let good = append(&server, "t", compressed(large.as_bytes())).await;
+    assert_eq!(appended(&good).next_offset, 4);
+    assert_eq!(server.values("t", 0, 3).await, [large]);
 }
 
 /// A server whose topic has two segments, the first of four batches, the second of them damaged.

@@ -16,7 +16,7 @@ export interface ReadRequest {
   /** Default: 0. */
   partition?: number | undefined;
   offset: bigint;
-  /** Most bytes to return, but at least one batch; default: the server's bound. */
+  /** Most bytes to return, but at least one batch or record; default: the server's bound. */
   maxBytes?: number | undefined;
   /** Wait at most this long for a record; default: answer at once, empty at the end of the log. */
   maxWaitMs?: number | undefined;
