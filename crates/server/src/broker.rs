@@ -100,9 +100,9 @@ impl Broker {
         let owner = owner_env(&config, counters.clone(), tasks.clone());
         let meta = dirs.storage(META_DIR).await?;
         let archive = Archive::open(&config.archive, meta.clone()).await?;
+        let store = TopicStore::new(meta.clone(), dirs.clone());
         let env = TopicsEnv::new(dirs, clock.clone(), owner, &config, archive.clone());
-        let topics = Topics::open(env, TopicStore::new(meta.clone())).await;
-        let topics = topics.map_err(|error| OpenError::Metadata(error.to_string()))?;
+        let topics = Topics::open(env, store).await?;
         let producer_ids = ProducerIdAllocator::open(meta, topics.producer_id_max()).await;
         let producer_ids = producer_ids.map_err(|error| OpenError::Metadata(error.to_string()))?;
         let groups = Groups::open(
@@ -129,7 +129,10 @@ impl Broker {
             closing: CancellationToken::new(),
             tasks,
         };
-        shared.make_legacy_topic().await?;
+        for id in shared.topics.deleted() {
+            shared.forget_commits(id).await;
+        }
+        shared.make_legacy_topic().await;
         if let Some(archive) = &shared.archive {
             archive.start(
                 &shared.topics,
@@ -208,15 +211,34 @@ impl Shared {
         }
     }
 
-    async fn make_legacy_topic(&self) -> Result<(), OpenError> {
+    /// Forgets what groups committed for a topic that was deleted, and then the topic: nothing else
+    /// may drop a commit. When it fails, the next start tries again.
+    pub(crate) async fn forget_commits(&self, topic_id: &str) {
+        let forgotten = match self.groups.forget_topic(topic_id.to_owned()).await {
+            Ok(()) => {
+                let forgotten = self.topics.forget_deleted(topic_id).await;
+                forgotten.map_err(|error| ServiceError::from(&error))
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = forgotten {
+            tracing::warn!(topic_id, %error,
+                "cannot forget the committed offsets of a deleted topic yet; the next start does");
+        }
+    }
+
+    /// The topic of the original API; where it cannot be made the others are served.
+    async fn make_legacy_topic(&self) {
         let name = &self.config.topics.legacy_topic;
         let made = self
             .topics
             .create(name, 1, TopicOverrides::default(), true)
             .await;
-        let made = made.map_err(|error| OpenError::Metadata(error.message))?;
-        tracing::debug!(topic = &**made.name(), "topic of the original API is there");
-        Ok(())
+        match made {
+            Ok(_) => tracing::debug!(topic = name, "topic of the original API is there"),
+            Err(error) => tracing::error!(topic = name, %error,
+                "no topic for the original API; the others are served"),
+        }
     }
 }
 

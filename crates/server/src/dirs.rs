@@ -15,6 +15,13 @@ pub trait LogDirs: fmt::Debug + Send + Sync + 'static {
     /// Those of the medium.
     async fn storage(&self, path: &str) -> Result<Arc<dyn Storage>, StorageError>;
 
+    /// The names of the directories in `path`, ascending; none when it does not exist. A link to a
+    /// directory is one.
+    ///
+    /// # Errors
+    /// Those of the medium.
+    async fn list(&self, path: &str) -> Result<Vec<String>, StorageError>;
+
     /// Removes a directory and what is in it, durably on return; no error when there is none.
     ///
     /// # Errors
@@ -54,6 +61,10 @@ impl LogDirs for DiskDirs {
     async fn storage(&self, path: &str) -> Result<Arc<dyn Storage>, StorageError> {
         let storage = self.blocking(path, |dir, path| dir.storage(path)).await?;
         Ok(storage)
+    }
+
+    async fn list(&self, path: &str) -> Result<Vec<String>, StorageError> {
+        self.blocking(path, |dir, path| dir.list(path)).await
     }
 
     async fn remove(&self, path: &str) -> Result<(), StorageError> {

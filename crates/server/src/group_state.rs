@@ -80,8 +80,9 @@ impl OffsetKey {
     }
 }
 
-/// The state that the log holds, without topics that are gone.
-pub(crate) async fn replay(partition: &Partition, topics: &Topics) -> Result<State, ServiceError> {
+/// The state that the log holds. A commit for a topic that is not there is kept: its metadata may
+/// come back, and only a deletion may drop it.
+pub(crate) async fn replay(partition: &Partition) -> Result<State, ServiceError> {
     let positions = partition.reader()?.positions();
     let mut state = State::default();
     let mut at = positions.start;
@@ -93,13 +94,6 @@ pub(crate) async fn replay(partition: &Partition, topics: &Topics) -> Result<Sta
             state.apply(decode(record).map_err(|error| partition.explain(error))?);
         }
         at = decoded.next_offset.unwrap_or(end);
-    }
-    let gone: Vec<OffsetKey> = {
-        let keys = state.groups.values().flat_map(BTreeMap::keys);
-        keys.filter(|key| !key.is_alive(topics)).cloned().collect()
-    };
-    for key in gone {
-        state.apply((key, None));
     }
     Ok(state)
 }

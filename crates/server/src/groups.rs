@@ -51,10 +51,13 @@ impl Groups {
         request_bytes_max: u32,
         tasks: &TaskTracker,
     ) -> Result<Groups, ServiceError> {
+        if topics.may_have_lost(TOPIC) {
+            return Ok(Groups::unavailable(config, clock));
+        }
         let overrides = topic_overrides(request_bytes_max);
         let topic = topics.create(TOPIC, 1, overrides, true).await?;
         let partition = topic.partition(0)?;
-        let replayed = replay(&partition, topics).await;
+        let replayed = replay(&partition).await;
         let unavailable = replayed.as_ref().err().cloned();
         if let Some(error) = &unavailable {
             tracing::error!(%error, "committed offsets cannot be read; groups are unavailable");
@@ -77,6 +80,24 @@ impl Groups {
             clock,
             unavailable,
         })
+    }
+
+    /// Groups whose log may be that of a topic which is there and cannot be served: a new one would
+    /// hide all of its commits.
+    fn unavailable(config: &GroupsConfig, clock: Arc<dyn Clock>) -> Groups {
+        let message = format!(
+            "the topic of committed offsets, {TOPIC}, is not there, and there is a topic without \
+             usable metadata (the log of this start names it): put its metadata back, or move its \
+             directory away to begin without any commit, and start again"
+        );
+        tracing::error!("{message}; groups are unavailable");
+        Groups {
+            requests: mpsc::channel(1).0,
+            state: Arc::default(),
+            config: config.clone(),
+            clock,
+            unavailable: Some(ServiceError::new(v1::Reason::Corrupt, message)),
+        }
     }
 
     /// Commits offsets, all or none; durable on return.

@@ -50,6 +50,7 @@ mod group_state;
 mod groups;
 mod layers;
 mod listener;
+mod meta_file;
 mod metrics;
 mod pages;
 mod partition;

@@ -1,21 +1,35 @@
-//! The metadata of topics, one blob each, crash-safe.
+//! The metadata of topics, a file each, crash-safe.
 //!
-//! A blob is replaced atomically and durably, so it is the commit point of every change. A topic
-//! is `creating` until its directories are there and `deleting` until they are gone: a start after
-//! a crash finishes the removal of both. Layout: a line `comlog topic 1 CRC`, with the CRC-32C of
-//! what follows in hex; then JSON.
+//! A file is replaced atomically and durably, so it is the commit point of every change. A topic
+//! is `creating` until its directories are there and `deleting` until they are gone and no commit
+//! of a group names it any more: a start after a crash finishes the removal of both. It is kept in
+//! `meta` and, once the topic is live, beside its partitions; see `format.md`.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use comlog_log::Owner;
+use comlog_log::frame::{Kind, Owner};
 use comlog_storage::{Storage, StorageError};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::dirs::LogDirs;
+use crate::meta_file::{self, Found, MetaFile, Place};
 use crate::topic_config::TopicOverrides;
+use crate::topic_name;
 
-const MAGIC: &str = "comlog topic 1 ";
-const BLOB_PREFIX: &str = "topic-";
+/// What a file of metadata is.
+pub(crate) const KIND: Kind = Kind {
+    magic: *b"comlogTM",
+    format: 1,
+};
+/// In `meta`, before the id.
+pub(crate) const BLOB_PREFIX: &str = "topic-";
+/// Beside the partitions.
+pub(crate) const COPY_BLOB: &str = "topic";
+/// The directory of all topics.
+pub(crate) const TOPICS_DIR: &str = "topics";
 
 /// Where a topic is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,78 +71,188 @@ impl TopicMeta {
     }
 }
 
-/// Why the metadata could not be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error("metadata blob {blob:?} is damaged or of an unknown format: {reason}")]
-    Damaged { blob: String, reason: String },
+/// A topic that cannot be served, though something of it is there. Nothing of it is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// As its file or directory is named.
+    pub(crate) id: String,
+    /// As far as it can be made out.
+    pub(crate) name: Option<String>,
+    /// What is wrong, and how to put it right.
+    pub(crate) reason: String,
 }
 
-/// The blobs.
+/// Everything that [`TopicStore::load`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// Every topic, whatever its stage, by id.
+    pub(crate) topics: Vec<TopicMeta>,
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// The files.
 #[derive(Debug)]
 pub(crate) struct TopicStore {
-    storage: Arc<dyn Storage>,
+    meta: Arc<dyn Storage>,
+    dirs: Arc<dyn LogDirs>,
+    /// How often each topic's file was written.
+    generations: Mutex<HashMap<String, u64>>,
 }
 
 impl TopicStore {
-    pub(crate) fn new(storage: Arc<dyn Storage>) -> TopicStore {
-        TopicStore { storage }
+    pub(crate) fn new(meta: Arc<dyn Storage>, dirs: Arc<dyn LogDirs>) -> TopicStore {
+        TopicStore {
+            meta,
+            dirs,
+            generations: Mutex::default(),
+        }
     }
 
-    /// Every topic, whatever its stage.
-    pub(crate) async fn load(&self) -> Result<Vec<TopicMeta>, StoreError> {
-        let mut topics = Vec::new();
-        for blob in self.storage.list_blobs().await? {
-            if !blob.starts_with(BLOB_PREFIX) {
-                continue;
-            }
-            if let Some(content) = self.storage.read_blob(&blob).await? {
-                let decoded = decode(&content);
-                topics.push(decoded.map_err(|reason| StoreError::Damaged { blob, reason })?);
+    /// Every topic; one copy of a file that is unusable is written anew from the other.
+    ///
+    /// # Errors
+    /// Those of listing; a topic that cannot be read is among the refused.
+    pub(crate) async fn load(&self) -> Result<Loaded, StorageError> {
+        let blobs = self.meta.list_blobs().await?;
+        let named = blobs
+            .iter()
+            .filter_map(|blob| blob.strip_prefix(BLOB_PREFIX));
+        let directories = self.dirs.list(TOPICS_DIR).await?;
+        let ours = |name: &String| Owner::parse_topic_id(name).is_some();
+        let directories: BTreeSet<String> = directories.into_iter().filter(ours).collect();
+        let mut ids = directories.clone();
+        ids.extend(named.map(str::to_owned));
+        let mut loaded = Loaded::default();
+        for id in ids {
+            match self.load_one(&id, directories.contains(&id)).await? {
+                Ok(topic) => loaded.topics.push(topic),
+                Err(refused) => loaded.refused.push(refused),
             }
         }
-        Ok(topics)
+        Ok(loaded)
+    }
+
+    async fn load_one(
+        &self,
+        id: &str,
+        has_directory: bool,
+    ) -> Result<Result<TopicMeta, Refused>, StorageError> {
+        let file = self.file(id, has_directory).await?;
+        let (problem, name) = match file.read().await {
+            Found::Nothing => ("its metadata is gone".to_owned(), None),
+            Found::Damaged { reason, raw } => {
+                let name = salvage_name(id, &raw);
+                (format!("its metadata is damaged ({reason})"), name)
+            }
+            Found::Content(mut content) => match parse(id, &content.payload) {
+                Ok(topic) => {
+                    file.mend(&mut content).await;
+                    let mut generations = self.generations.lock();
+                    generations.insert(id.to_owned(), content.generation);
+                    return Ok(Ok(topic));
+                }
+                Err(reason) => (format!("its metadata is damaged ({reason})"), None),
+            },
+        };
+        let reason = format!(
+            "topic {id} is not served, and nothing of it was changed: {problem}. Put \
+             meta/{BLOB_PREFIX}{id} back from a backup and start again; to give its records up, \
+             stop the server and remove {TOPICS_DIR}/{id} and meta/{BLOB_PREFIX}{id}"
+        );
+        let id = id.to_owned();
+        Ok(Err(Refused { id, name, reason }))
+    }
+
+    /// The places of a topic's file; the second is only there with its directory.
+    async fn file(&self, id: &str, has_directory: bool) -> Result<MetaFile, StorageError> {
+        let blob = format!("{BLOB_PREFIX}{id}");
+        let mut places = vec![Place {
+            storage: self.meta.clone(),
+            path: format!("meta/{blob}"),
+            blob,
+        }];
+        if has_directory {
+            let dir = format!("{TOPICS_DIR}/{id}");
+            places.push(Place {
+                storage: self.dirs.storage(&dir).await?,
+                path: format!("{dir}/{COPY_BLOB}"),
+                blob: COPY_BLOB.to_owned(),
+            });
+        }
+        Ok(MetaFile {
+            kind: KIND,
+            owner: owner(id),
+            places,
+        })
     }
 
     /// Durable on return.
     pub(crate) async fn save(&self, topic: &TopicMeta) -> Result<(), StorageError> {
-        let content = encode(topic)?;
-        self.storage
-            .write_blob(&blob_name(&topic.id), content)
-            .await
+        let payload = to_json(topic)?;
+        // A topic that comes or goes has no directory, or soon none.
+        let file = self.file(&topic.id, topic.stage == Stage::Live).await?;
+        let generation = {
+            let mut generations = self.generations.lock();
+            let generation = generations.entry(topic.id.clone()).or_default();
+            *generation += 1;
+            *generation
+        };
+        file.write(generation, payload.as_bytes()).await
     }
 
     /// Durable on return.
     pub(crate) async fn forget(&self, id: &str) -> Result<(), StorageError> {
-        self.storage.remove_blob(&blob_name(id)).await
+        self.generations.lock().remove(id);
+        self.meta.remove_blob(&format!("{BLOB_PREFIX}{id}")).await
     }
 }
 
-fn blob_name(id: &str) -> String {
-    format!("{BLOB_PREFIX}{id}")
+fn owner(id: &str) -> Owner {
+    // A name that is no id belongs to nothing, and no file is found whole under it.
+    Owner::topic(Owner::parse_topic_id(id).unwrap_or(0))
 }
 
-/// The content of a topic's blob.
-pub(crate) fn encode(topic: &TopicMeta) -> Result<Bytes, StorageError> {
-    let json = serde_json::to_string(topic).map_err(|error| StorageError::InvalidInput {
+fn to_json(topic: &TopicMeta) -> Result<String, StorageError> {
+    serde_json::to_string(topic).map_err(|error| StorageError::InvalidInput {
         what: format!("topic metadata: {error}"),
-    })?;
-    let crc = crc32c::crc32c(json.as_bytes());
-    Ok(Bytes::from(format!("{MAGIC}{crc:08x}\n{json}")))
+    })
 }
 
-/// What [`encode`] made, or what is wrong with it.
-pub(crate) fn decode(content: &[u8]) -> Result<TopicMeta, String> {
-    let text = std::str::from_utf8(content).map_err(|error| error.to_string())?;
-    let rest = text.strip_prefix(MAGIC).ok_or("wrong magic or format")?;
-    let (crc, json) = rest.split_once('\n').ok_or("no content")?;
-    let crc = u32::from_str_radix(crc, 16).map_err(|error| error.to_string())?;
-    if crc != crc32c::crc32c(json.as_bytes()) {
-        return Err("checksum mismatch".to_owned());
+fn parse(id: &str, payload: &[u8]) -> Result<TopicMeta, String> {
+    let topic: TopicMeta = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+    if topic.id != id {
+        return Err(format!("it is that of topic {}", topic.id.escape_default()));
     }
-    serde_json::from_str(json).map_err(|error| error.to_string())
+    topic_name::check(&topic.name).map_err(|error| error.message)?;
+    Ok(topic)
+}
+
+/// The name in a damaged file, if it can still be made out: so that nobody makes a new topic of it
+/// unawares.
+fn salvage_name(id: &str, raw: &[u8]) -> Option<String> {
+    let start = raw.iter().position(|&byte| byte == b'{')?;
+    let json = raw.get(start..)?;
+    let mut values = serde_json::Deserializer::from_slice(json).into_iter::<TopicMeta>();
+    let topic = values.next()?.ok()?;
+    (topic.id == id && topic_name::check(&topic.name).is_ok()).then_some(topic.name)
+}
+
+/// The content of a topic's file, as the archive keeps it.
+pub(crate) fn encode(topic: &TopicMeta) -> Result<Bytes, StorageError> {
+    let payload = to_json(topic)?;
+    Ok(meta_file::encode(
+        KIND,
+        owner(&topic.id),
+        0,
+        payload.as_bytes(),
+    ))
+}
+
+/// What [`encode`] or [`TopicStore::save`] made, or what is wrong with it.
+pub(crate) fn decode(id: &str, content: &[u8]) -> Result<TopicMeta, String> {
+    let decoded = meta_file::decode(KIND, owner(id), content);
+    let (_, payload) = decoded.map_err(|error| error.to_string())?;
+    parse(id, &payload)
 }
 
 #[cfg(test)]
@@ -152,11 +276,13 @@ mod tests {
     #[test]
     fn what_is_stored_comes_back_and_damage_is_seen() {
         let content = encode(&topic()).expect("encodes");
-        assert_eq!(decode(&content), Ok(topic()));
+        let id = topic().id;
+        assert_eq!(decode(&id, &content), Ok(topic()));
+        assert!(decode(&id.replace('0', "1"), &content).is_err());
         for position in 0..content.len() {
             let mut broken = content.to_vec();
             broken[position] ^= 0x10;
-            assert!(decode(&broken).is_err(), "byte {position}");
+            assert!(decode(&id, &broken).is_err(), "byte {position}");
         }
     }
 
@@ -167,7 +293,6 @@ mod tests {
             r#"{"name":"greetings","id":"0123456789abcdef0123456789abcdef","partitions":3,"#,
             r#""created_ms":1700000000000,"stage":"live","config":{"retention_ms":5}}"#
         );
-        let text = std::str::from_utf8(&content).expect("text");
-        assert_eq!(text.split_once('\n').expect("two parts").1, expected);
+        assert!(content.ends_with(expected.as_bytes()));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use comlog_log::{Log, LogConfig, LogError};
 use comlog_proto::v1::Reason;
+use comlog_storage::StorageError;
 use futures_util::{StreamExt, stream};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
@@ -16,7 +17,7 @@ use crate::status::{PartitionKey, ServiceError};
 use crate::topic::{Topic, close_all};
 use crate::topic_config::{TopicDefaults, TopicOverrides};
 use crate::topic_name;
-use crate::topic_store::{Stage, StoreError, TopicMeta, TopicStore};
+use crate::topic_store::{Refused, Stage, TOPICS_DIR, TopicMeta, TopicStore};
 use crate::topics_env::TopicsEnv;
 
 /// The registry of topics.
@@ -30,30 +31,94 @@ pub(crate) struct Topics {
     /// Set under `changes`: what would be opened now, nobody would close.
     closed: AtomicBool,
     producer_id_max: AtomicI64,
+    /// What is there and cannot be served, as found at the start.
+    refused: Vec<Refused>,
+    /// Topics that were deleted before the start, and whose commits may not all be forgotten.
+    deleted: Vec<String>,
 }
 
 impl Topics {
     /// Opens every topic, its partitions in parallel within a bound. A partition that cannot be
-    /// opened is served as failed.
-    pub(crate) async fn open(env: TopicsEnv, store: TopicStore) -> Result<Arc<Topics>, StoreError> {
-        let topics = Topics {
+    /// opened is served as failed; a topic whose metadata is gone or damaged is not served, and
+    /// kept as it is.
+    pub(crate) async fn open(
+        env: TopicsEnv,
+        store: TopicStore,
+    ) -> Result<Arc<Topics>, StorageError> {
+        let loaded = store.load().await?;
+        let mut topics = Topics {
             env,
             live: RwLock::new(HashMap::new()),
             changes: Mutex::new(store),
             closed: AtomicBool::new(false),
             producer_id_max: AtomicI64::new(-1),
+            refused: loaded.refused,
+            deleted: Vec::new(),
         };
-        let store = topics.changes.lock().await;
         let mut live = Vec::new();
-        for meta in store.load().await? {
+        for meta in loaded.topics {
             match meta.stage {
                 Stage::Live => live.push(meta),
-                Stage::Creating | Stage::Deleting => topics.finish_removal(&store, &meta).await?,
+                Stage::Creating => topics.go_on_removing(&meta).await,
+                Stage::Deleting => {
+                    topics.go_on_removing(&meta).await;
+                    topics.deleted.push(meta.id);
+                }
             }
         }
-        drop(store);
+        let live = topics.refuse_doubles(live);
+        for refused in &topics.refused {
+            let (id, name) = (&refused.id, refused.name.as_deref());
+            tracing::error!(id, name, "{}", refused.reason);
+        }
         topics.open_all(live).await;
         Ok(Arc::new(topics))
+    }
+
+    /// Of topics with one name the oldest is served: a file that was put back meets what was made
+    /// meanwhile under its name.
+    fn refuse_doubles(&mut self, mut metas: Vec<TopicMeta>) -> Vec<TopicMeta> {
+        metas.sort_by(|a, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
+        let mut served: HashMap<String, String> = HashMap::new();
+        metas.retain(|meta| match served.get(&meta.name) {
+            None => {
+                served.insert(meta.name.clone(), meta.id.clone());
+                true
+            }
+            Some(older) => {
+                let (name, id) = (meta.name.clone(), meta.id.clone());
+                let reason = format!(
+                    "topic {id} is not served, and nothing of it was changed: the older topic \
+                     {older} is called {name:?} too. To serve {id} instead, stop the server and move \
+                     meta/topic-{older} and {TOPICS_DIR}/{older} to another place; to give it up, \
+                     remove meta/topic-{id} and {TOPICS_DIR}/{id}"
+                );
+                let name = Some(name);
+                self.refused.push(Refused { id, name, reason });
+                false
+            }
+        });
+        metas
+    }
+
+    /// Whether some topic is there whose name nobody knows, or one that is called `name`: then that
+    /// `name` is not served does not mean that it never was.
+    pub(crate) fn may_have_lost(&self, name: &str) -> bool {
+        let mut refused = self.refused.iter();
+        self.find(name).is_none()
+            && refused.any(|refused| refused.name.as_deref().is_none_or(|known| known == name))
+    }
+
+    /// Why a topic of this name is there and not served.
+    fn check_refused(&self, name: &str) -> Result<(), ServiceError> {
+        let mut refused = self.refused.iter();
+        match refused.find(|refused| refused.name.as_deref() == Some(name)) {
+            None => Ok(()),
+            Some(refused) => {
+                let error = ServiceError::new(Reason::Corrupt, refused.reason.clone());
+                Err(error.at_topic(name))
+            }
+        }
     }
 
     async fn open_all(&self, metas: Vec<TopicMeta>) {
@@ -67,7 +132,7 @@ impl Topics {
             .collect();
         let opened: BTreeMap<(String, u32), (Arc<Topic>, Arc<Partition>)> = stream::iter(shells)
             .map(|(topic, partition)| async move {
-                let opened = self.open_partition(&topic, partition).await;
+                let opened = self.open_partition(&topic, partition, Expect::There).await;
                 ((topic.id().to_owned(), partition), (topic, opened))
             })
             .buffer_unordered(self.env.config.open_parallel as usize)
@@ -80,14 +145,22 @@ impl Topics {
         }
     }
 
-    async fn open_partition(&self, topic: &Topic, partition: u32) -> Arc<Partition> {
+    async fn open_partition(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        expect: Expect,
+    ) -> Arc<Partition> {
         let meta = topic.meta();
         let config = meta.config.over(&self.env.defaults);
         let key = PartitionKey {
             topic: topic.name().clone(),
             partition,
         };
-        let opened = self.open_log(&meta, partition, &config).await;
+        let opened = match self.check_directory(&meta, partition, expect).await {
+            Ok(()) => self.open_log(&meta, partition, &config).await,
+            Err(error) => Err(LogError::from(error)),
+        };
         match &opened {
             Ok(log) => {
                 let seen = log.producer_id_max();
@@ -106,6 +179,29 @@ impl Topics {
             deleted,
             &self.env.owner,
         ))
+    }
+
+    /// A directory that is gone must not be made anew, empty: its offsets were given out.
+    async fn check_directory(
+        &self,
+        meta: &TopicMeta,
+        partition: u32,
+        expect: Expect,
+    ) -> Result<(), StorageError> {
+        if expect == Expect::New {
+            return Ok(());
+        }
+        let there = self.env.dirs.list(&meta.dir()).await?;
+        if there.contains(&partition.to_string()) {
+            return Ok(());
+        }
+        let reason = "the directory is gone, and its records with it: put it back from a backup and \
+                      start again, or restore from an archive, or delete the topic";
+        Err(StorageError::Lost {
+            what: meta.partition_dir(partition),
+            range: 0..0,
+            reason: reason.to_owned(),
+        })
     }
 
     async fn open_log(
@@ -151,6 +247,7 @@ impl Topics {
             return Ok(topic);
         }
         topic_name::check(name)?;
+        self.check_refused(name)?;
         Err(ServiceError::topic_not_found(name))
     }
 
@@ -179,6 +276,7 @@ impl Topics {
             return found.partition(partition);
         }
         topic_name::check_writable(topic)?;
+        self.check_refused(topic)?;
         if !self.env.config.auto_create {
             return Err(ServiceError::topic_not_found(topic));
         }
@@ -273,6 +371,7 @@ impl Topics {
             let message = format!("topic {name:?} exists already");
             return Err(ServiceError::new(Reason::TopicExists, message).at_topic(name));
         }
+        self.check_refused(name)?;
         self.check_room(1, partitions)?;
         let meta = TopicMeta {
             name: name.to_owned(),
@@ -307,7 +406,7 @@ impl Topics {
             topic.mark_deleted();
             close_all(&topic.partitions()).await;
             // If this fails too, the next start does it: the topic is still `creating`.
-            drop(self.finish_removal(store, &topic.meta()).await);
+            drop(self.remove_unseen(store, &topic.meta()).await);
             return Err(error.at_topic(topic.name()));
         }
         topic.set_meta(live);
@@ -330,7 +429,7 @@ impl Topics {
         range: std::ops::Range<u32>,
     ) -> Result<Vec<Arc<Partition>>, ServiceError> {
         let opened: Vec<Arc<Partition>> = stream::iter(range)
-            .map(|partition| self.open_partition(topic, partition))
+            .map(|partition| self.open_partition(topic, partition, Expect::New))
             .buffered(self.env.config.open_parallel as usize)
             .collect()
             .await;
@@ -414,21 +513,66 @@ impl Topics {
         topic.mark_deleted();
         self.live.write().remove(name);
         close_all(&topic.partitions()).await;
-        if let Err(error) = self.finish_removal(&store, &meta).await {
+        if let Err(error) = self.remove_files(&meta).await {
             tracing::warn!(topic = name, %error, "deleted topic's files are left for the next start");
         }
         tracing::info!(topic = name, id = meta.id, "topic deleted");
         Ok(topic)
     }
 
-    /// Removes the directories, then the metadata, of a topic that nobody sees. Its archive is
-    /// removed later: that it has to be is noted first.
-    async fn finish_removal(&self, store: &TopicStore, meta: &TopicMeta) -> Result<(), StoreError> {
+    /// Removes the directories of a topic that nobody sees. Its archive is removed later: that it
+    /// has to be is noted first.
+    async fn remove_files(&self, meta: &TopicMeta) -> Result<(), StorageError> {
         if let Some(archive) = &self.env.archive {
             archive.bury(&meta.id).await?;
         }
-        self.env.dirs.remove(&meta.dir()).await?;
-        Ok(store.forget(&meta.id).await?)
+        self.env.dirs.remove(&meta.dir()).await
+    }
+
+    /// Removes all of a topic that nobody ever saw.
+    async fn remove_unseen(
+        &self,
+        store: &TopicStore,
+        meta: &TopicMeta,
+    ) -> Result<(), StorageError> {
+        self.remove_files(meta).await?;
+        store.forget(&meta.id).await
+    }
+
+    /// Goes on with what a crash broke off. The metadata of a deleted topic stays, for the commits
+    /// of groups: see [`Topics::forget_deleted`].
+    async fn go_on_removing(&self, meta: &TopicMeta) {
+        let removed = match meta.stage {
+            Stage::Creating => {
+                let store = self.changes.lock().await;
+                self.remove_unseen(&store, meta).await
+            }
+            _ => self.remove_files(meta).await,
+        };
+        if let Err(error) = removed {
+            tracing::warn!(topic = meta.name, id = meta.id, %error,
+                "cannot remove the rest of a topic yet; the next start does");
+        }
+    }
+
+    /// The ids of topics that were deleted before the start: the commits for them have to be
+    /// forgotten, then [`Topics::forget_deleted`].
+    pub(crate) fn deleted(&self) -> &[String] {
+        &self.deleted
+    }
+
+    /// Removes the metadata of a deleted topic once no commit of a group names it any more. It stays
+    /// for as long as there are files: the next start goes on removing them.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) async fn forget_deleted(&self, id: &str) -> Result<(), StorageError> {
+        let store = self.changes.lock().await;
+        let directories = self.env.dirs.list(TOPICS_DIR).await?;
+        if directories.iter().any(|directory| directory == id) {
+            return Ok(());
+        }
+        store.forget(id).await
     }
 
     /// Answers every append, then closes every log.
@@ -473,6 +617,15 @@ impl Topics {
         }
         Ok(())
     }
+}
+
+/// What the directory of a partition has to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    /// It was made with the topic, or when partitions were added.
+    There,
+    /// It is made now; an attempt that broke off may have left one, which is empty.
+    New,
 }
 
 /// 128 random bits in hex.

@@ -13,6 +13,7 @@ use comlog_record::{LeaderEpoch, Offset, Timestamp};
 use comlog_storage::{DataDir, DiskOptions, Storage, StorageError};
 
 use super::restored_offsets::{self, ClampedOffset, Ends};
+use crate::dirs::DiskDirs;
 use crate::status::ServiceError;
 use crate::topic_store::{self, TopicMeta};
 use crate::{groups, producer_ids};
@@ -187,17 +188,24 @@ impl Restore<'_> {
         let Some(content) = &topic.meta else {
             return Err(damaged("it is gone".to_owned()).into());
         };
-        let mut meta = topic_store::decode(content).map_err(damaged)?;
+        let mut meta = topic_store::decode(&topic.id, content).map_err(damaged)?;
         // Whoever wrote the metadata last may have known fewer; no archived record is left out.
         let archived = topic.partitions.iter().map(|found| found.partition + 1);
         meta.partitions = meta.partitions.max(archived.max().unwrap_or(0));
         let all = (0..meta.partitions).map(|partition| ((meta.id.clone(), partition), Offset(0)));
         self.ends.extend(all);
+        // Also of those that have nothing in the archive: a directory that is missing is damage.
+        for partition in 0..meta.partitions {
+            self.data_dir.storage(&meta.partition_dir(partition))?;
+        }
         for partition in &topic.partitions {
             self.partition(&meta, partition).await?;
         }
         let storage = self.data_dir.storage(crate::broker::META_DIR)?;
-        topic_store::TopicStore::new(storage).save(&meta).await?;
+        let dirs = Arc::new(DiskDirs::new(self.data_dir.clone()));
+        topic_store::TopicStore::new(storage, dirs)
+            .save(&meta)
+            .await?;
         self.restored.topics += 1;
         if meta.name == groups::TOPIC {
             self.groups = Some(meta);

@@ -89,11 +89,7 @@ impl TopicService for TopicApi {
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
         self.0.check_open()?;
         let topic = self.0.topics.delete(request.into_inner().name).await?;
-        // The topic is gone whatever becomes of this: commits are by the id of a topic, so none
-        // of them is ever seen again.
-        if let Err(error) = self.0.groups.forget_topic(topic.id().to_owned()).await {
-            tracing::warn!(topic = &**topic.name(), %error, "cannot forget its committed offsets");
-        }
+        self.0.forget_commits(topic.id()).await;
         Ok(Response::new(v1::DeleteTopicResponse {}))
     }
 }

@@ -8,6 +8,7 @@ mod disk;
 mod group_commit;
 mod groups;
 mod legacy;
+mod lost_files;
 mod read;
 mod restart;
 mod shutdown;

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use comlog_proto::v1;
 use comlog_server::BrokerConfig;
 use comlog_storage::Storage;
 
 use crate::common::*;
+use crate::lost_files::staged;
 
 #[tokio::test]
 async fn topics_configurations_and_records_outlive_a_restart() {
@@ -127,13 +127,10 @@ async fn topics_half_made_or_half_deleted_are_gone_after_a_start() {
     let meta = dirs.raw("meta");
     for blob in meta.list_blobs().await.expect("lists") {
         let content = meta.read_blob(&blob).await.expect("reads").expect("there");
-        let text = String::from_utf8(content.to_vec()).expect("text");
+        let text = String::from_utf8_lossy(&content).into_owned();
         for stage in ["creating", "deleting"] {
             if text.contains(&format!(r#""name":"{stage}""#)) {
-                let (_, json) = text.split_once('\n').expect("a header");
-                let json = json.replace(r#""stage":"live""#, &format!(r#""stage":"{stage}""#));
-                let crc = crc32c::crc32c(json.as_bytes());
-                let content = Bytes::from(format!("comlog topic 1 {crc:08x}\n{json}"));
+                let content = staged(&content, stage);
                 meta.write_blob(&blob, content).await.expect("writes");
             }
         }
@@ -155,26 +152,7 @@ async fn topics_half_made_or_half_deleted_are_gone_after_a_start() {
         .dirs
         .paths()
         .iter()
-        .filter(|path| path.starts_with("topics/"))
+        .filter(|path| path.starts_with("topics/") && path.ends_with("/0"))
         .count();
     assert_eq!(partitions, 3, "comlog, live and the committed offsets");
-}
-
-#[tokio::test]
-async fn damaged_metadata_stops_the_start_and_is_named() {
-    let server = TestServer::start().await;
-    let dirs = server.stop().await;
-    let meta = dirs.raw("meta");
-    let blobs = meta.list_blobs().await.expect("lists");
-    let topic = blobs
-        .iter()
-        .find(|blob| blob.starts_with("topic-"))
-        .expect("one");
-    meta.write_blob(topic, Bytes::from_static(b"comlog topic 2 what?"))
-        .await
-        .expect("writes");
-    let clock = std::sync::Arc::new(comlog_log::ManualClock::default());
-    let opened = comlog_server::Broker::open(BrokerConfig::default(), dirs, clock).await;
-    let error = opened.expect_err("a newer format").to_string();
-    assert!(error.contains(topic.as_str()), "{error}");
 }

@@ -278,7 +278,11 @@ async fn a_deleted_topic_is_gone_and_a_new_one_of_its_name_is_another() {
             .filter(|path| path.contains(id))
             .count()
     };
-    assert_eq!(files(&old), 2);
+    assert_eq!(
+        files(&old),
+        3,
+        "each partition, and the copy of the metadata"
+    );
     delete(&server, "t").await.expect("deletes");
     assert_eq!(files(&old), 0);
     assert_refused(

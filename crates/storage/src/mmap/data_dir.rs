@@ -95,7 +95,7 @@ impl DataDir {
     }
 
     /// The names of the directories in `relative` (or at the top, when it is empty), ascending;
-    /// none when it does not exist. Blocks.
+    /// none when it does not exist. A link to a directory is one. Blocks.
     ///
     /// # Errors
     /// As [`DataDir::storage`].
@@ -106,8 +106,8 @@ impl DataDir {
         if !dir.is_dir() {
             return Ok(Vec::new());
         }
-        let mut found = names(&dir, |kind| kind.is_dir())?;
-        found.retain(|name| !name.starts_with('.'));
+        let mut found = names(&dir, |kind| kind.is_dir() || kind.is_symlink())?;
+        found.retain(|name| !name.starts_with('.') && dir.join(name).is_dir());
         found.sort();
         Ok(found)
     }

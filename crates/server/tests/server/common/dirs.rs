@@ -1,6 +1,6 @@
 //! Directories in memory that outlive a server, with syncs that can be counted, held back and failed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -105,6 +105,16 @@ impl MemoryDirs {
         self.dirs.lock().keys().cloned().collect()
     }
 
+    /// Takes a directory and everything in it away, or puts it back, while nobody has it open.
+    pub(crate) fn take(&self, path: &str) -> BTreeMap<String, MemoryStorage> {
+        let below = format!("{path}/");
+        let ours = |dir: &String| dir == path || dir.starts_with(&below);
+        let mut dirs = self.dirs.lock();
+        let taken: Vec<String> = dirs.keys().filter(|dir| ours(dir)).cloned().collect();
+        let taken = taken.into_iter();
+        taken.filter_map(|dir| dirs.remove_entry(&dir)).collect()
+    }
+
     /// Changes the segment that begins at `base_offset` while nobody has it open.
     pub(crate) async fn change_segment(
         &self,
@@ -137,6 +147,14 @@ impl LogDirs for MemoryDirs {
             inner: self.raw(path),
             disk: self.disk.clone(),
         }))
+    }
+
+    async fn list(&self, path: &str) -> Result<Vec<String>> {
+        let below = format!("{path}/");
+        let dirs = self.dirs.lock();
+        let inside = dirs.keys().filter_map(|dir| dir.strip_prefix(&below));
+        let names: BTreeSet<&str> = inside.filter_map(|rest| rest.split('/').next()).collect();
+        Ok(names.into_iter().map(str::to_owned).collect())
     }
 
     async fn remove(&self, path: &str) -> Result<()> {
