@@ -74,6 +74,8 @@ impl Gathered {
 struct Queue {
     full: VecDeque<Gathered>,
     open: Option<Gathered>,
+    /// A batch is full when one more record would make it larger.
+    batch_bytes: usize,
     /// Bytes of the batch that filled up last: the next one will be about as large.
     filled_bytes: usize,
 }
@@ -134,8 +136,16 @@ impl Accumulator {
 
     /// Another queue; they count from 0.
     pub(crate) fn add_queue(&mut self) -> usize {
-        self.queues.push(Queue::default());
+        self.queues.push(Queue {
+            batch_bytes: self.bounds.batch_bytes,
+            ..Queue::default()
+        });
         self.queues.len() - 1
+    }
+
+    /// Batches of `queue` are full at `bytes`, if not before: the topic takes no larger ones.
+    pub(crate) fn limit_batches(&mut self, queue: usize, bytes: usize) {
+        self.queues[queue].batch_bytes = self.bounds.batch_bytes.min(bytes);
     }
 
     /// Whether the next record of `queue` begins a batch.
@@ -194,7 +204,7 @@ impl Accumulator {
     fn seal_if_full(&mut self, queue: usize, size: usize) {
         let queue = &mut self.queues[queue];
         let full = |open: &Gathered| {
-            open.bytes() + size > self.bounds.batch_bytes
+            open.bytes() + size > queue.batch_bytes
                 || open.builder.len() >= self.bounds.batch_records_max as usize
         };
         if queue.open.as_ref().is_some_and(full) {
@@ -240,7 +250,7 @@ impl Accumulator {
         )?;
         self.buffered += open.bytes() - before;
         let completion = open.completer.completion().clone();
-        let full = open.bytes() >= self.bounds.batch_bytes
+        let full = open.bytes() >= queue.batch_bytes
             || open.builder.len() >= self.bounds.batch_records_max as usize;
         if full {
             queue.fill();
@@ -386,7 +396,7 @@ impl Accumulator {
 }
 
 /// At least as many bytes as the record will take in a batch.
-fn size_max(record: &RecordParts<'_>) -> usize {
+pub(crate) fn size_max(record: &RecordParts<'_>) -> usize {
     let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
     let headers = record.headers.iter();
     let headers: usize = headers

@@ -15,7 +15,10 @@ use comlog_proto::v1::group_service_client::GroupServiceClient;
 use comlog_proto::v1::log_service_client::LogServiceClient;
 use comlog_proto::v1::topic_service_client::TopicServiceClient;
 
-use crate::{Client, Error, Result, StartAt};
+use crate::{Client, Error, Result, StartAt, answer};
+
+/// Most queries of one call that finds offsets.
+const QUERIES_MAX: usize = 1_000;
 
 type Logs = LogServiceClient<Channel>;
 type Topics = TopicServiceClient<Channel>;
@@ -66,7 +69,9 @@ impl Client {
         };
         let call =
             |mut topics: Topics, request| async move { topics.describe_topic(request).await };
-        self.repeat(Client::topics, request, call).await
+        let answer = self.repeat(Client::topics, request, call).await?;
+        answer::described(name, &answer)?;
+        Ok(answer)
     }
 
     /// Changes a topic's configuration or adds partitions; answers with warnings too.
@@ -115,10 +120,18 @@ impl Client {
                 at: Some(at.ok_or(missing)?),
             })
         };
-        let queries = queries.into_iter().map(query).collect::<Result<_>>()?;
-        let request = v1::ListOffsetsRequest { queries };
-        let call = |mut logs: Logs, request| async move { logs.list_offsets(request).await };
-        Ok(self.repeat(Client::logs, request, call).await?.offsets)
+        let queries = queries.into_iter().map(query).collect::<Result<Vec<_>>>()?;
+        let mut offsets = Vec::with_capacity(queries.len());
+        for queries in queries.chunks(QUERIES_MAX) {
+            let request = v1::ListOffsetsRequest {
+                queries: queries.to_vec(),
+            };
+            let call = |mut logs: Logs, request| async move { logs.list_offsets(request).await };
+            let found = self.repeat(Client::logs, request, call).await?.offsets;
+            answer::offsets_found(queries, &found)?;
+            offsets.extend(found);
+        }
+        Ok(offsets)
     }
 
     /// Reads once from an offset, waiting if asked to.
@@ -211,10 +224,12 @@ impl Client {
     ) -> Result<Vec<v1::CommittedOffset>> {
         let request = v1::FetchOffsetsRequest {
             group: group.to_owned(),
-            partitions,
+            partitions: partitions.clone(),
         };
         let call = |mut groups: Groups, request| async move { groups.fetch_offsets(request).await };
-        Ok(self.repeat(Client::groups, request, call).await?.offsets)
+        let offsets = self.repeat(Client::groups, request, call).await?.offsets;
+        answer::committed(&partitions, &offsets)?;
+        Ok(offsets)
     }
 
     /// Commits offsets for a group, all or none; durable on return.

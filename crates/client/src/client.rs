@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use comlog_proto::v1::archive_service_client::ArchiveServiceClient;
 use comlog_proto::v1::group_service_client::GroupServiceClient;
 use comlog_proto::v1::log_service_client::LogServiceClient;
 use comlog_proto::v1::topic_service_client::TopicServiceClient;
+use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -96,7 +98,7 @@ impl Client {
         Error::from_status(status, &self.inner.config.server)
     }
 
-    /// Makes a unary call, again and again while that can help.
+    /// Makes a unary call, again and again while that can help and the call's time is not over.
     ///
     /// # Errors
     /// The failure of the last attempt.
@@ -110,18 +112,21 @@ impl Client {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let policy = self.inner.config.retry;
+        let until = Instant::now() + self.inner.config.call_timeout;
         let mut failures = 0;
         loop {
-            let error = match self.call_once(message.clone(), &mut attempt).await {
+            let left = until.saturating_duration_since(Instant::now());
+            let error = match self.call_within(left, message.clone(), &mut attempt).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             failures += 1;
-            if failures >= policy.attempts_max || !may_retry_call(&error) {
+            let again = Instant::now() + policy.backoff(failures, rand::random());
+            if failures >= policy.attempts_max || !may_retry_call(&error) || again >= until {
                 return Err(error);
             }
             tracing::debug!(%error, failures, "call failed, trying again");
-            tokio::time::sleep(policy.backoff(failures, rand::random())).await;
+            tokio::time::sleep_until(again).await;
         }
     }
 
@@ -134,7 +139,21 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let timeout = self.inner.config.request_timeout;
+        self.call_within(self.inner.config.call_timeout, message, attempt)
+            .await
+    }
+
+    /// One attempt, in the time for one and the time that is `left`.
+    async fn call_within<M, T, F>(
+        &self,
+        left: Duration,
+        message: M,
+        attempt: impl FnOnce(Request<M>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let timeout = self.inner.config.request_timeout.min(left);
         match tokio::time::timeout(timeout, attempt(self.request(message))).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(self.error(&status)),

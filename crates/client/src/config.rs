@@ -16,6 +16,19 @@ const WINDOW_BYTES: u32 = 4 << 20;
 /// Most bytes of one HTTP/2 frame. Larger than the default 16 KiB, since frames cost more than bytes.
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 
+/// The longest span of time of any option: early enough to be added to every clock.
+pub(crate) const SPAN_MAX: Duration = Duration::from_secs(10_000 * 24 * 3_600);
+
+/// # Errors
+/// [`Error::Config`] naming the option, unless it is above 0 and at most [`SPAN_MAX`].
+pub(crate) fn check_span(name: &str, span: Duration) -> Result<()> {
+    if span.is_zero() || span > SPAN_MAX {
+        let message = format!("{name} must be above 0 and at most 10,000 days");
+        return Err(Error::config(message));
+    }
+    Ok(())
+}
+
 /// Where the server is and how to talk to it.
 ///
 /// ```
@@ -32,6 +45,7 @@ pub struct ClientConfig {
     pub(crate) server: Arc<str>,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    pub(crate) call_timeout: Duration,
     pub(crate) keepalive_interval: Option<Duration>,
     pub(crate) keepalive_timeout: Duration,
     pub(crate) message_bytes_max: usize,
@@ -50,6 +64,7 @@ impl ClientConfig {
             server: Arc::from(url.as_ref()),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(60),
             keepalive_interval: Some(Duration::from_secs(10)),
             keepalive_timeout: Duration::from_secs(10),
             message_bytes_max: 64 << 20,
@@ -73,6 +88,14 @@ impl ClientConfig {
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> ClientConfig {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// How long a unary call may take in all, with every attempt and the waits between them
+    /// (default 60 s).
+    #[must_use]
+    pub fn call_timeout(mut self, timeout: Duration) -> ClientConfig {
+        self.call_timeout = timeout;
         self
     }
 
@@ -144,13 +167,12 @@ impl ClientConfig {
     /// [`Error::Config`] naming the first that is wrong.
     pub fn validate(&self) -> Result<()> {
         self.retry.check()?;
-        let timeouts = [self.connect_timeout, self.request_timeout];
-        if timeouts.iter().any(Duration::is_zero) {
-            return Err(Error::config("timeouts must be above 0"));
-        }
-        if self.keepalive_interval.is_some_and(|every| every.is_zero()) {
-            return Err(Error::config("keepalive_interval must be above 0, or None"));
-        }
+        check_span("connect_timeout", self.connect_timeout)?;
+        check_span("request_timeout", self.request_timeout)?;
+        check_span("call_timeout", self.call_timeout)?;
+        check_span("keepalive_timeout", self.keepalive_timeout)?;
+        let interval = self.keepalive_interval.unwrap_or(SPAN_MAX);
+        check_span("keepalive_interval", interval)?;
         if self.message_bytes_max < 1 << 16 {
             return Err(Error::config("message_bytes_max must be at least 64 KiB"));
         }

@@ -9,12 +9,12 @@ use comlog_record::{Offset, OffsetRange};
 use futures_core::Stream;
 use futures_util::FutureExt;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
 use crate::commit::Committer;
 use crate::follow::{Follow, Followed};
 use crate::retry::may_retry_call;
-use crate::tail::{Done, Tail, Work};
+use crate::tail::{Done, Work};
+use crate::tails::Tails;
 use crate::{Client, ConsumerConfig, Error, ErrorKind, FetchedBatch, Result, StartAt};
 
 /// Later than any timeout, early enough to be added to a clock.
@@ -29,11 +29,10 @@ const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 pub struct Consumer {
     client: Client,
     config: ConsumerConfig,
-    channel: Channel,
     follow: Follow,
-    tail: Option<Tail>,
+    tails: Tails,
     work: Option<Work>,
-    subscribed: Vec<Arc<str>>,
+    subscribed: Vec<Subscription>,
     /// When to look for partitions of subscribed topics; none before the first look.
     refresh_at: Option<Instant>,
     committer: Committer,
@@ -43,6 +42,14 @@ pub struct Consumer {
     retry_at: Option<Instant>,
     /// What is to be told to the application.
     error: Option<Error>,
+}
+
+/// A topic whose partitions are all followed, those to come too.
+#[derive(Debug)]
+struct Subscription {
+    topic: Arc<str>,
+    /// Partitions that it had when last looked at; what is added comes behind them.
+    seen: Option<u32>,
 }
 
 impl Consumer {
@@ -57,11 +64,10 @@ impl Consumer {
         config.validate()?;
         Ok(Consumer {
             client: client.clone(),
-            channel: client.config().download_channel(config.prefetch_bytes)?,
+            tails: Tails::new(client, config.prefetch_bytes)?,
             committer: Committer::new(client.clone(), config.group.clone(), config.auto_commit),
+            follow: Follow::new(config.tail_partitions_max as usize),
             config,
-            follow: Follow::default(),
-            tail: None,
             work: None,
             subscribed: Vec::new(),
             refresh_at: None,
@@ -87,9 +93,20 @@ impl Consumer {
     /// followed from their beginning.
     pub fn subscribe<'a>(&mut self, topics: impl IntoIterator<Item = &'a str>) {
         for topic in topics {
-            if !self.subscribed.iter().any(|known| &**known == topic) {
-                self.subscribed.push(Arc::from(topic));
-            }
+            self.subscribe_behind(topic, None);
+        }
+    }
+
+    /// Follows the partitions that `topic` gets besides the first `partitions`, from their
+    /// beginning: for a caller that [assigns](Consumer::assign) those itself.
+    pub fn follow_added(&mut self, topic: &str, partitions: u32) {
+        self.subscribe_behind(topic, Some(partitions));
+    }
+
+    fn subscribe_behind(&mut self, topic: &str, seen: Option<u32>) {
+        if !self.subscribed.iter().any(|known| &*known.topic == topic) {
+            let topic = Arc::from(topic);
+            self.subscribed.push(Subscription { topic, seen });
         }
         self.refresh_at = None;
     }
@@ -239,10 +256,12 @@ impl Consumer {
                 self.take_in(done);
                 continue;
             }
-            if let Some(at) = self.retry_at.filter(|&at| at > Instant::now()) {
-                tokio::time::sleep_until(at).await;
+            // What goes well goes on meanwhile.
+            let waits = self.retry_at.is_some_and(|at| at > Instant::now());
+            if !waits {
+                self.retry_at = None;
+                self.work = self.next_work();
             }
-            self.work = self.next_work();
             if self.work.is_none() {
                 let batches = self.receive().await?;
                 if !batches.is_empty() {
@@ -265,34 +284,39 @@ impl Consumer {
         let client = self.client.clone();
         let refresh = self.refresh_at.is_none_or(|at| at <= Instant::now());
         if refresh && !self.subscribed.is_empty() {
-            return Some(Work::describe(client, self.subscribed.clone()));
+            let topics = self.subscribed.iter().map(|known| known.topic.clone());
+            return Some(Work::describe(client, topics.collect()));
         }
         let uncommitted = self.uncommitted();
         if !uncommitted.is_empty() {
             let group = self.config.group.clone()?;
             return Some(Work::committed(client, group, uncommitted));
         }
-        let Some(tail) = &self.tail else {
-            if !self.follow.wants_tail() {
-                return None;
-            }
-            let channel = self.channel.clone();
-            let request = v1::TailRequest {
-                partitions: self.follow.starts(),
-                form: v1::Form::Batches as i32,
-                max_bytes: self.config.fetch_bytes_max,
-            };
-            return Some(Work::open(client, channel, request));
+        let number = self.follow.tail_to_tell()?;
+        let Some(tail) = self.tails.get(number) else {
+            return self.open_tail(number);
         };
-        let changes = self.follow.changes();
-        if changes.is_empty() {
-            return None;
-        }
         let request = v1::UpdateTailRequest {
             tail_id: tail.id.clone(),
-            changes,
+            changes: self.follow.changes(number),
         };
-        Some(Work::update(client, request))
+        Some(Work::update(client, number, request))
+    }
+
+    fn open_tail(&mut self, number: usize) -> Option<Work> {
+        let channel = match self.tails.channel(number) {
+            Ok(channel) => channel,
+            Err(error) => {
+                self.failed(error);
+                return None;
+            }
+        };
+        let request = v1::TailRequest {
+            partitions: self.follow.starts(number),
+            form: v1::Form::Batches as i32,
+            max_bytes: self.config.fetch_bytes_max,
+        };
+        Some(Work::open(self.client.clone(), number, channel, request))
     }
 
     /// Partitions that start where the group has committed. Without a group they are reset.
@@ -316,26 +340,29 @@ impl Consumer {
 
     fn take_in(&mut self, done: Done) {
         match done {
-            Done::Opened(Ok(mut tail)) => {
-                self.reached();
-                self.follow.confirmed(std::mem::take(&mut tail.positions));
-                self.tail = Some(*tail);
+            Done::Opened(number, Ok(mut tail)) => {
+                let positions = std::mem::take(&mut tail.positions);
+                self.tails.put(number, *tail);
+                self.confirmed(number, positions);
             }
-            Done::Updated(Ok(positions)) => {
-                self.reached();
-                self.follow.confirmed(positions);
-            }
+            Done::Updated(number, Ok(positions)) => self.confirmed(number, positions),
             Done::Committed(Ok(offsets)) => self.start_at(offsets),
-            Done::Described(Ok(topics)) => self.follow_topics(topics),
-            Done::Updated(Err(error)) if error.reason() == Reason::TailNotFound => {
-                self.drop_tail();
+            Done::Described(topics) => self.follow_topics(topics),
+            Done::Updated(number, Err(error)) if error.reason() == Reason::TailNotFound => {
+                self.drop_tail(number);
             }
-            Done::Opened(Err(error)) | Done::Updated(Err(error)) => self.disconnected(error),
-            // An old look at the topics will do while reading goes on.
-            Done::Described(Err(_)) if self.refresh_at.is_some() => {
-                self.refresh_at = Some(self.next_refresh());
+            Done::Opened(number, Err(error)) | Done::Updated(number, Err(error)) => {
+                self.disconnected(number, error);
             }
-            Done::Committed(Err(error)) | Done::Described(Err(error)) => self.failed(error),
+            Done::Committed(Err(error)) => self.failed(error),
+            Done::Ended => self.failed(Error::Closed),
+        }
+    }
+
+    fn confirmed(&mut self, number: usize, positions: Vec<v1::TailPosition>) {
+        match self.follow.confirmed(number, positions) {
+            Ok(()) => self.reached(),
+            Err(error) => self.disconnected(number, error),
         }
     }
 
@@ -353,62 +380,82 @@ impl Consumer {
         }
     }
 
-    fn follow_topics(&mut self, topics: Vec<(Arc<str>, u32)>) {
+    fn follow_topics(&mut self, topics: Vec<(Arc<str>, Result<u32>)>) {
+        self.refresh_at = Some(Instant::now() + self.config.metadata_age_max);
         for (topic, partitions) in topics {
-            let known = self.follow.iter().any(|followed| followed.topic == topic);
-            let start = if known && self.refresh_at.is_some() {
-                StartAt::Earliest
-            } else {
-                StartAt::Committed
-            };
-            for partition in 0..partitions {
-                if self.follow.get(&topic, partition).is_none() {
-                    self.follow.add(&topic, partition, start);
+            let known = self.subscribed.iter_mut().find(|s| s.topic == topic);
+            let Some(known) = known else { continue };
+            match partitions {
+                Ok(partitions) => {
+                    let seen = known.seen.replace(partitions);
+                    self.follow_behind(&topic, seen, partitions);
+                }
+                // An old look at a topic will do while reading goes on.
+                Err(error) if known.seen.is_some() => {
+                    tracing::debug!(%error, %topic, "cannot look for added partitions");
+                }
+                Err(error) => {
+                    self.refresh_at = None;
+                    self.failed(error);
                 }
             }
         }
-        self.refresh_at = Some(self.next_refresh());
     }
 
-    fn next_refresh(&self) -> Instant {
-        Instant::now() + self.config.metadata_age_max
+    /// Follows the partitions behind those that were `seen`: whatever was added since the last
+    /// look is read from its beginning.
+    fn follow_behind(&mut self, topic: &Arc<str>, seen: Option<u32>, partitions: u32) {
+        let start = match seen {
+            Some(_) => StartAt::Earliest,
+            None => StartAt::Committed,
+        };
+        for partition in seen.unwrap_or(0)..partitions {
+            if self.follow.get(topic, partition).is_none() {
+                self.follow.add(topic, partition, start);
+            }
+        }
     }
 
-    /// Waits for the tail, or until there is other work.
+    /// When there is work that no message announces.
+    fn next_due(&self) -> Instant {
+        let refresh = self.refresh_at.filter(|_| !self.subscribed.is_empty());
+        let due = self.retry_at.into_iter().chain(refresh);
+        due.min().unwrap_or_else(|| Instant::now() + FOREVER)
+    }
+
+    /// Waits for the tails, or until there is other work.
     async fn receive(&mut self) -> Result<Vec<FetchedBatch>> {
-        let refresh_at = match self.refresh_at {
-            Some(at) if !self.subscribed.is_empty() => at,
-            _ => Instant::now() + FOREVER,
-        };
-        let Some(tail) = &mut self.tail else {
-            tokio::time::sleep_until(refresh_at).await;
-            return Ok(Vec::new());
-        };
+        let due = self.next_due();
         let received = tokio::select! {
-            received = tail.stream.message() => received,
-            () = tokio::time::sleep_until(refresh_at) => return Ok(Vec::new()),
+            received = self.tails.next() => received,
+            () = tokio::time::sleep_until(due) => return Ok(Vec::new()),
         };
         let mut batches = Vec::new();
+        let mut bytes = 0;
         let mut received = Some(received);
         // No await from here on: what is decoded is handed out.
-        while let Some(result) = received.take() {
+        while let Some((number, result)) = received.take() {
+            let taken = batches.len();
             match result {
-                Ok(Some(message)) => self.take_message(message, &mut batches),
-                Ok(None) => self.disconnected(self.tail_ended()),
-                Err(status) => self.disconnected(self.client.error(&status)),
+                Ok(Some(message)) => self.take_message(number, message, &mut batches),
+                Ok(None) => self.disconnected(number, self.tail_ended()),
+                Err(status) => self.disconnected(number, self.client.error(&status)),
             }
-            let bytes: usize = batches.iter().map(FetchedBatch::bytes).sum();
-            if let Some(tail) = &mut self.tail
-                && !batches.is_empty()
-                && bytes < self.config.poll_bytes_max
-            {
-                received = tail.stream.message().now_or_never();
+            let new = batches.get(taken..).unwrap_or_default();
+            bytes += new.iter().map(FetchedBatch::bytes).sum::<usize>();
+            if !batches.is_empty() && bytes < self.config.poll_bytes_max {
+                received = self.tails.next().now_or_never();
             }
         }
         Ok(batches)
     }
 
-    fn take_message(&mut self, message: v1::TailResponse, batches: &mut Vec<FetchedBatch>) {
+    fn take_message(
+        &mut self,
+        number: usize,
+        message: v1::TailResponse,
+        batches: &mut Vec<FetchedBatch>,
+    ) {
         match message.kind {
             Some(Kind::Fetched(message)) => {
                 let (topic, generation) = (message.topic.as_str(), message.generation);
@@ -422,7 +469,7 @@ impl Consumer {
                 let followed = self.follow.current(topic, message.partition, generation);
                 let error = Error::from_message(message.error.unwrap_or_default());
                 match followed {
-                    Some(_) if may_retry_call(&error) => self.disconnected(error),
+                    Some(_) if may_retry_call(&error) => self.disconnected(number, error),
                     Some(followed) => partition_failed(followed, error, &self.config),
                     None => {}
                 }
@@ -444,15 +491,15 @@ impl Consumer {
         self.retry_at = None;
     }
 
-    fn drop_tail(&mut self) {
-        self.tail = None;
-        self.follow.lost_tail();
+    fn drop_tail(&mut self, number: usize) {
+        self.tails.drop(number);
+        self.follow.lost_tail(number);
     }
 
-    /// The tail cannot be opened, changed or read: another is opened later, without the
-    /// partitions that are not there.
-    fn disconnected(&mut self, error: Error) {
-        self.drop_tail();
+    /// A tail cannot be opened, changed or read: another is opened later, without the partitions
+    /// that are not there.
+    fn disconnected(&mut self, number: usize, error: Error) {
+        self.drop_tail(number);
         if error.kind() != ErrorKind::NotFound {
             return self.failed(error);
         }
@@ -488,6 +535,12 @@ impl Consumer {
     }
 }
 
+/// The range that is damaged from `position` on: never empty, whatever a server says of its end.
+fn damaged(position: Offset, end: Option<Offset>) -> OffsetRange {
+    let end = end.filter(|&end| end > position);
+    OffsetRange::new(position, end.unwrap_or(position.next()))
+}
+
 /// Sends a partition without a position where the configuration says, or parks it.
 fn reset(followed: &mut Followed, config: &ConsumerConfig, why: &'static str) {
     match config.offset_reset.start() {
@@ -503,19 +556,22 @@ fn partition_failed(followed: &mut Followed, error: Error, config: &ConsumerConf
     let partition = followed.partition;
     let offset = error.server_error().and_then(|error| error.offset);
     let error = match error.kind() {
-        ErrorKind::OutOfRange => match config.offset_reset.start() {
-            Some(start) => return followed.seek(start),
-            None => Error::OutOfRange {
+        ErrorKind::OutOfRange => {
+            let start = config.offset_reset.start();
+            if start.is_some_and(|start| followed.reset(start)) {
+                return;
+            }
+            Error::OutOfRange {
                 topic,
                 partition,
                 offset: position,
                 message: Arc::from(error.to_string()),
-            },
-        },
+            }
+        }
         ErrorKind::Corrupt => Error::Corrupt {
             topic,
             partition,
-            offsets: OffsetRange::new(position, offset.unwrap_or(position.next())),
+            offsets: damaged(position, offset),
             reason: Arc::from(error.to_string()),
         },
         _ => error,

@@ -6,6 +6,7 @@ use comlog_record::{Limits, Offset, Timestamp};
 
 use comlog_proto::v1;
 
+use crate::config::{SPAN_MAX, check_span};
 use crate::{Error, Result};
 
 /// Where to start in a partition.
@@ -70,6 +71,7 @@ pub struct ConsumerConfig {
     pub(crate) fetch_bytes_max: u32,
     pub(crate) prefetch_bytes: u32,
     pub(crate) poll_bytes_max: usize,
+    pub(crate) tail_partitions_max: u32,
     pub(crate) metadata_age_max: Duration,
     pub(crate) unavailable_timeout: Duration,
     pub(crate) limits: Limits,
@@ -84,6 +86,7 @@ impl Default for ConsumerConfig {
             fetch_bytes_max: 1 << 20,
             prefetch_bytes: 4 << 20,
             poll_bytes_max: 4 << 20,
+            tail_partitions_max: 1_000,
             metadata_age_max: Duration::from_secs(60),
             unavailable_timeout: Duration::from_secs(60),
             limits: Limits::DEFAULT,
@@ -129,7 +132,8 @@ impl ConsumerConfig {
     }
 
     /// Bytes the server may send ahead of what was polled, 64 KiB to 1 GiB (default 4 MiB): the
-    /// HTTP/2 window, so a consumer that does not poll holds no more than this and one message.
+    /// HTTP/2 window, so a consumer that does not poll holds no more than this and one message, for
+    /// each [`tail_partitions_max`](ConsumerConfig::tail_partitions_max) partitions that it follows.
     #[must_use]
     pub fn prefetch_bytes(mut self, bytes: u32) -> ConsumerConfig {
         self.prefetch_bytes = bytes;
@@ -140,6 +144,15 @@ impl ConsumerConfig {
     #[must_use]
     pub fn poll_bytes_max(mut self, bytes: usize) -> ConsumerConfig {
         self.poll_bytes_max = bytes;
+        self
+    }
+
+    /// Most partitions that one tail follows (default 1,000, as many as a server allows unless its
+    /// `fetch.tail_partitions_max` says otherwise). More are read by more tails, each on a
+    /// connection of its own.
+    #[must_use]
+    pub fn tail_partitions_max(mut self, partitions: u32) -> ConsumerConfig {
+        self.tail_partitions_max = partitions;
         self
     }
 
@@ -178,14 +191,16 @@ impl ConsumerConfig {
         if self.auto_commit.is_some() && self.group.is_none() {
             return wrong("auto_commit needs a group");
         }
-        if self.auto_commit.is_some_and(|every| every.is_zero()) {
-            return wrong("auto_commit must be above 0");
-        }
         if !(1 << 16..=1 << 30).contains(&self.prefetch_bytes) {
             return wrong("prefetch_bytes must be 64 KiB to 1 GiB");
         }
-        if self.metadata_age_max.is_zero() {
-            return wrong("metadata_age_max must be above 0");
+        if self.tail_partitions_max == 0 {
+            return wrong("tail_partitions_max must be at least 1");
+        }
+        check_span("metadata_age_max", self.metadata_age_max)?;
+        check_span("auto_commit", self.auto_commit.unwrap_or(SPAN_MAX))?;
+        if self.unavailable_timeout > SPAN_MAX {
+            return wrong("unavailable_timeout must be at most 10,000 days");
         }
         Ok(())
     }

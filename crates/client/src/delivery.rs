@@ -1,7 +1,10 @@
 //! How callers learn what became of their records: one completion per batch, not per record.
+//!
+//! A batch that the server finds too large is split, and each piece has a result of its own.
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,9 +42,79 @@ pub(crate) struct Completion {
 
 #[derive(Default)]
 struct State {
-    result: Option<BatchResult>,
-    waiting: Vec<Waker>,
+    /// Of the whole batch, or of what was decided first.
+    first: Option<Part>,
+    /// Of the other pieces, by their first record.
+    others: Vec<Part>,
+    /// With the record that each waits for.
+    waiting: Vec<(u32, Waker)>,
     callbacks: Vec<(u32, DeliveryCallback)>,
+}
+
+/// All records of a batch, however many it has.
+const WHOLE: Range<u32> = 0..u32::MAX;
+
+/// Wakers and callbacks, with the record that each is for.
+type Concerned = (Vec<(u32, Waker)>, Vec<(u32, DeliveryCallback)>);
+
+/// Records of a batch, by their places in it, that met the same fate.
+#[derive(Clone)]
+struct Part {
+    records: Range<u32>,
+    result: BatchResult,
+}
+
+impl Part {
+    /// What became of record `index` of the batch.
+    fn of_record(&self, index: u32) -> Result<Delivered> {
+        let mut delivered = self.result.clone()?;
+        let place = u64::from(index - self.records.start);
+        delivered.offset = delivered.offset.and_then(|base| base.checked_add(place));
+        Ok(delivered)
+    }
+}
+
+impl State {
+    /// What holds the result of record `index`, once there is one.
+    fn part(&self, index: u32) -> Option<&Part> {
+        let first = self.first.as_ref()?;
+        if first.records.contains(&index) {
+            return Some(first);
+        }
+        let behind = self
+            .others
+            .partition_point(|part| part.records.start <= index);
+        let part = self.others.get(behind.checked_sub(1)?)?;
+        part.records.contains(&index).then_some(part)
+    }
+
+    fn put(&mut self, part: Part) {
+        if self.first.is_none() {
+            self.first = Some(part);
+            return;
+        }
+        let start = part.records.start;
+        let at = self
+            .others
+            .partition_point(|other| other.records.start < start);
+        self.others.insert(at, part);
+    }
+
+    /// Who is to learn what became of `records`: all, when that is the whole batch. Those that wait
+    /// for another piece keep their places.
+    fn concerned(&mut self, records: &Range<u32>) -> Concerned {
+        if *records == WHOLE {
+            return (
+                std::mem::take(&mut self.waiting),
+                std::mem::take(&mut self.callbacks),
+            );
+        }
+        let waiting = self.waiting.iter();
+        let waiting = waiting.filter(|(index, _)| records.contains(index));
+        let waiting = waiting.cloned().collect();
+        let called = |(index, _): &mut (u32, DeliveryCallback)| records.contains(index);
+        (waiting, self.callbacks.extract_if(.., called).collect())
+    }
 }
 
 impl Completion {
@@ -52,30 +125,26 @@ impl Completion {
     /// Calls `callback` for record `index` of the batch, once.
     pub(crate) fn on_complete(&self, index: u32, callback: DeliveryCallback) {
         let mut state = self.lock();
-        match &state.result {
+        match state.part(index).map(|part| part.of_record(index)) {
             None => state.callbacks.push((index, callback)),
             Some(result) => {
-                let result = of_record(result, index);
                 drop(state);
                 callback(result);
             }
         }
     }
 
-    fn complete(&self, result: BatchResult) {
+    fn complete(&self, records: Range<u32>, result: BatchResult) {
+        let part = Part { records, result };
         let mut state = self.lock();
-        if state.result.is_some() {
-            return;
-        }
-        let waiting = std::mem::take(&mut state.waiting);
-        let callbacks = std::mem::take(&mut state.callbacks);
-        state.result = Some(result.clone());
+        let (waiting, callbacks) = state.concerned(&part.records);
+        state.put(part.clone());
         drop(state);
-        for waker in waiting {
+        for (_, waker) in waiting {
             waker.wake();
         }
         for (index, callback) in callbacks {
-            let call = AssertUnwindSafe(|| callback(of_record(&result, index)));
+            let call = AssertUnwindSafe(|| callback(part.of_record(index)));
             // On the producer's task, which serves others too.
             if catch_unwind(call).is_err() {
                 tracing::error!("a delivery callback panicked");
@@ -90,35 +159,58 @@ impl fmt::Debug for Completion {
     }
 }
 
-fn of_record(result: &BatchResult, index: u32) -> Result<Delivered> {
-    let mut delivered = result.clone()?;
-    delivered.offset = delivered
-        .offset
-        .and_then(|base| base.checked_add(u64::from(index)));
-    Ok(delivered)
+/// Completes a batch or a piece of it, at the latest when it is dropped: then with
+/// [`Error::Abandoned`].
+#[derive(Debug)]
+pub(crate) struct Completer {
+    completion: Arc<Completion>,
+    /// Empty once they are completed.
+    records: Range<u32>,
 }
 
-/// Completes a batch, at the latest when it is dropped: then with [`Error::Abandoned`].
-#[derive(Debug)]
-pub(crate) struct Completer(Arc<Completion>);
-
 impl Completer {
+    /// Completes a whole batch, however many records it will have.
     pub(crate) fn new() -> Completer {
-        Completer(Arc::default())
+        Completer {
+            completion: Arc::default(),
+            records: WHOLE,
+        }
     }
 
     pub(crate) fn completion(&self) -> &Arc<Completion> {
-        &self.0
+        &self.completion
     }
 
-    pub(crate) fn complete(self, result: BatchResult) {
-        self.0.complete(result);
+    /// Keeps the first `count` records; the other completer is for the rest.
+    pub(crate) fn split_off(&mut self, count: u32) -> Completer {
+        let at = self
+            .records
+            .start
+            .saturating_add(count)
+            .min(self.records.end);
+        let rest = at..self.records.end;
+        self.records.end = at;
+        Completer {
+            completion: self.completion.clone(),
+            records: rest,
+        }
+    }
+
+    pub(crate) fn complete(mut self, result: BatchResult) {
+        self.finish(result);
+    }
+
+    fn finish(&mut self, result: BatchResult) {
+        let records = std::mem::replace(&mut self.records, 0..0);
+        if !records.is_empty() {
+            self.completion.complete(records, result);
+        }
     }
 }
 
 impl Drop for Completer {
     fn drop(&mut self) {
-        self.0.complete(Err(Error::Abandoned));
+        self.finish(Err(Error::Abandoned));
     }
 }
 
@@ -148,8 +240,8 @@ impl Delivery {
     #[must_use]
     pub fn try_result(&self) -> Option<Result<Delivered>> {
         let state = self.completion.lock();
-        let result = state.result.as_ref()?;
-        Some(of_record(result, self.index))
+        let part = state.part(self.index)?;
+        Some(part.of_record(self.index))
     }
 }
 
@@ -159,14 +251,14 @@ impl Future for Delivery {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let mut state = this.completion.lock();
-        if let Some(result) = &state.result {
-            return Poll::Ready(of_record(result, this.index));
+        if let Some(part) = state.part(this.index) {
+            return Poll::Ready(part.of_record(this.index));
         }
         match this.slot.and_then(|slot| state.waiting.get_mut(slot)) {
-            Some(waker) => waker.clone_from(cx.waker()),
+            Some((_, waker)) => waker.clone_from(cx.waker()),
             None => {
                 this.slot = Some(state.waiting.len());
-                state.waiting.push(cx.waker().clone());
+                state.waiting.push((this.index, cx.waker().clone()));
             }
         }
         Poll::Pending

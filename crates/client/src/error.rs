@@ -59,6 +59,10 @@ pub enum Error {
         /// What is wrong.
         reason: Arc<str>,
     },
+    /// The server's answer contradicts the request or itself: a defect there, or it is no comlog.
+    /// Nothing was taken from it; whether it did what was asked is not known.
+    #[error("the server's answer makes no sense: {0}")]
+    Protocol(Arc<str>),
     /// An offset that the log does not hold.
     #[error("offset {offset} of {topic:?} {partition} is out of range: {message}")]
     OutOfRange {
@@ -124,7 +128,7 @@ pub enum ErrorKind {
     Invalid,
     /// Closed or dropped.
     Closed,
-    /// A defect, or a disk that failed.
+    /// A defect, on either side, or a disk that failed.
     Internal,
 }
 
@@ -143,6 +147,7 @@ impl Error {
             Error::Corrupt { .. } => ErrorKind::Corrupt,
             Error::OutOfRange { .. } => ErrorKind::OutOfRange,
             Error::Closed | Error::Abandoned => ErrorKind::Closed,
+            Error::Protocol(_) => ErrorKind::Internal,
         }
     }
 
@@ -183,6 +188,10 @@ impl Error {
 
     pub(crate) fn from_message(error: v1::Error) -> Error {
         Error::Server(Arc::new(ServerError::from_message(error)))
+    }
+
+    pub(crate) fn protocol(message: impl Into<String>) -> Error {
+        Error::Protocol(Arc::from(message.into()))
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Error {
@@ -245,9 +254,13 @@ impl ServerError {
         }
     }
 
-    fn from_message(error: v1::Error) -> ServerError {
+    fn from_message(mut error: v1::Error) -> ServerError {
+        let code = Code::from_i32(error.code);
+        if error.message.is_empty() {
+            error.message = format!("the server gave no reason: {}", code.description());
+        }
         ServerError {
-            code: Code::from_i32(error.code),
+            code,
             reason: error.reason(),
             topic: Some(error.topic).filter(|topic| !topic.is_empty()),
             partition: error.partition,

@@ -11,10 +11,13 @@ use comlog_proto::v1::tail_change::{Change, Remove};
 use comlog_record::{BatchStream, DecodeError, Limits, Offset, OffsetRange};
 
 use crate::fetched::FetchedBatch;
-use crate::{Error, StartAt};
+use crate::{Error, StartAt, answer};
 
 const OFFSETS_DO_NOT_RISE: DecodeError =
     DecodeError::Invalid("base offset outside what was fetched, or below the batch before");
+
+/// So often is a partition sent elsewhere, in a row, before the server is not believed any more.
+const RESETS_MAX: u32 = 10;
 
 /// A topic and one of its partitions.
 pub(crate) type Key = (Arc<str>, u32);
@@ -34,6 +37,10 @@ pub(crate) struct Followed {
     pub(crate) parked: bool,
     /// What is to be told to the application.
     pub(crate) error: Option<Error>,
+    /// How often it was sent elsewhere since something was read.
+    resets: u32,
+    /// The tail it belongs to.
+    tail: usize,
     /// Whether the tail follows it, or was told to.
     in_tail: bool,
     /// The tail has to be told where to go.
@@ -73,6 +80,65 @@ impl Followed {
         self.error = Some(error);
     }
 
+    /// Sends it where there is something, as the configuration says; `false` when that was done
+    /// often and never helped.
+    pub(crate) fn reset(&mut self, start: StartAt) -> bool {
+        if self.resets >= RESETS_MAX {
+            return false;
+        }
+        self.resets += 1;
+        self.seek(start);
+        true
+    }
+
+    /// Whether the tail does otherwise than is wanted.
+    fn is_untold(&self) -> bool {
+        self.wanted() != self.in_tail || (self.wanted() && self.moved)
+    }
+
+    /// Whether the tail owes an answer where it stands.
+    fn is_open(&self) -> bool {
+        self.in_tail && !self.moved && self.generation.is_none()
+    }
+
+    /// What the tail must be told; noted as told.
+    fn tell(&mut self) -> Option<v1::TailChange> {
+        if !self.wanted() {
+            self.in_tail = false;
+            self.generation = None;
+            return Some(self.change(Change::Remove(Remove {})));
+        }
+        let target = self.target()?;
+        let change = if self.in_tail {
+            Change::Seek(target)
+        } else {
+            Change::Add(target)
+        };
+        self.told();
+        Some(self.change(change))
+    }
+
+    /// Where the tail says that it stands. What was sought meanwhile is told by the next change;
+    /// what runs already knows more.
+    fn confirmed(&mut self, at: &v1::TailPosition) -> Result<(), Error> {
+        if !self.is_open() {
+            return Ok(());
+        }
+        let elsewhere = self
+            .position
+            .is_some_and(|position| position.0 != at.offset);
+        if at.offset < 0 || elsewhere {
+            return Err(Error::protocol(format!(
+                "the tail begins {:?} {} at offset {}",
+                self.topic, self.partition, at.offset
+            )));
+        }
+        self.generation = Some(at.generation);
+        self.position = Some(Offset(at.offset));
+        self.start = None;
+        Ok(())
+    }
+
     fn told(&mut self) {
         self.in_tail = true;
         self.moved = false;
@@ -89,23 +155,40 @@ impl Followed {
 }
 
 /// See the module's description.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Follow {
     all: Vec<Followed>,
-    index: HashMap<Key, usize>,
-    /// No longer wanted, but the tail does not know yet.
-    removed: Vec<Key>,
+    index: HashMap<Arc<str>, HashMap<u32, usize>>,
+    /// No longer wanted, but their tail does not know yet.
+    removed: Vec<(Key, usize)>,
+    /// Partitions that each tail is there for.
+    tails: Vec<usize>,
+    /// Most partitions of one tail, and most changes told to it at once.
+    tail_partitions_max: usize,
 }
 
 impl Follow {
+    pub(crate) fn new(tail_partitions_max: usize) -> Follow {
+        Follow {
+            all: Vec::new(),
+            index: HashMap::new(),
+            removed: Vec::new(),
+            tails: Vec::new(),
+            tail_partitions_max,
+        }
+    }
+
+    fn find(&self, topic: &str, partition: u32) -> Option<usize> {
+        self.index.get(topic)?.get(&partition).copied()
+    }
+
     pub(crate) fn get(&self, topic: &str, partition: u32) -> Option<&Followed> {
-        let index = self.index.get(&(Arc::from(topic), partition))?;
-        self.all.get(*index)
+        self.all.get(self.find(topic, partition)?)
     }
 
     pub(crate) fn get_mut(&mut self, topic: &str, partition: u32) -> Option<&mut Followed> {
-        let index = self.index.get(&(Arc::from(topic), partition))?;
-        self.all.get_mut(*index)
+        let index = self.find(topic, partition)?;
+        self.all.get_mut(index)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Followed> {
@@ -121,15 +204,15 @@ impl Follow {
         if let Some(followed) = self.get_mut(topic, partition) {
             return followed.seek(start);
         }
-        let key = (topic.clone(), partition);
-        let in_tail = match self.removed.iter().position(|removed| *removed == key) {
-            Some(index) => {
-                self.removed.swap_remove(index);
-                true
-            }
-            None => false,
+        let is = |removed: &(Key, usize)| removed.0.0 == *topic && removed.0.1 == partition;
+        let in_tail = self.removed.iter().position(is);
+        let tail = match in_tail {
+            Some(index) => self.removed.swap_remove(index).1,
+            None => self.tail_with_room(),
         };
-        self.index.insert(key, self.all.len());
+        self.tails[tail] += 1;
+        let of_topic = self.index.entry(topic.clone()).or_default();
+        of_topic.insert(partition, self.all.len());
         let mut followed = Followed {
             topic: topic.clone(),
             partition,
@@ -139,7 +222,9 @@ impl Follow {
             paused: false,
             parked: false,
             error: None,
-            in_tail,
+            resets: 0,
+            tail,
+            in_tail: in_tail.is_some(),
             moved: false,
             generation: None,
         };
@@ -147,29 +232,47 @@ impl Follow {
         self.all.push(followed);
     }
 
+    fn tail_with_room(&mut self) -> usize {
+        let max = self.tail_partitions_max;
+        let with_room = self.tails.iter().position(|&partitions| partitions < max);
+        with_room.unwrap_or_else(|| {
+            self.tails.push(0);
+            self.tails.len() - 1
+        })
+    }
+
     pub(crate) fn remove(&mut self, topic: &str, partition: u32) {
-        let Some(index) = self.index.remove(&(Arc::from(topic), partition)) else {
+        let Some(of_topic) = self.index.get_mut(topic) else {
+            return;
+        };
+        let Some(index) = of_topic.remove(&partition) else {
             return;
         };
         let removed = self.all.swap_remove(index);
-        if let Some(moved) = self.all.get(index) {
-            self.index
-                .insert((moved.topic.clone(), moved.partition), index);
+        if let Some(moved) = self.all.get(index)
+            && let Some(of_topic) = self.index.get_mut(&moved.topic)
+        {
+            of_topic.insert(moved.partition, index);
         }
+        self.tails[removed.tail] -= 1;
         if removed.in_tail {
-            self.removed.push((removed.topic, partition));
+            self.removed
+                .push(((removed.topic, partition), removed.tail));
         }
     }
 
-    /// Whether there is anything that a tail could follow.
-    pub(crate) fn wants_tail(&self) -> bool {
-        self.all.iter().any(Followed::wanted)
+    /// A tail that is to be opened, or told something.
+    pub(crate) fn tail_to_tell(&self) -> Option<usize> {
+        let of_removed = self.removed.first().map(|(_, tail)| *tail);
+        let untold = || self.all.iter().find(|followed| followed.is_untold());
+        of_removed.or_else(|| untold().map(|followed| followed.tail))
     }
 
     /// What a new tail shall follow; noted as told.
-    pub(crate) fn starts(&mut self) -> Vec<v1::TailStart> {
-        self.lost_tail();
-        let wanted = self.all.iter_mut().filter(|followed| followed.wanted());
+    pub(crate) fn starts(&mut self, tail: usize) -> Vec<v1::TailStart> {
+        self.lost_tail(tail);
+        let wanted = |followed: &&mut Followed| followed.tail == tail && followed.wanted();
+        let wanted = self.all.iter_mut().filter(wanted);
         wanted
             .map(|followed| {
                 followed.told();
@@ -182,61 +285,59 @@ impl Follow {
             .collect()
     }
 
-    /// What the tail must be told; noted as told.
-    pub(crate) fn changes(&mut self) -> Vec<v1::TailChange> {
-        let mut changes: Vec<v1::TailChange> = Vec::new();
-        for (topic, partition) in self.removed.drain(..) {
-            changes.push(v1::TailChange {
+    /// What a running tail must be told, what it follows no longer first; noted as told. The rest
+    /// of what is too much for one call is for the next.
+    pub(crate) fn changes(&mut self, tail: usize) -> Vec<v1::TailChange> {
+        let max = self.tail_partitions_max;
+        let of_tail = |removed: &mut (Key, usize)| removed.1 == tail;
+        let removed = self.removed.extract_if(.., of_tail).take(max);
+        let mut changes: Vec<v1::TailChange> = removed
+            .map(|((topic, partition), _)| v1::TailChange {
                 topic: topic.to_string(),
                 partition,
                 change: Some(Change::Remove(Remove {})),
-            });
-        }
-        for followed in &mut self.all {
-            match (followed.wanted(), followed.in_tail) {
-                (true, true) if !followed.moved => {}
-                (true, in_tail) => {
-                    let Some(target) = followed.target() else {
-                        continue;
-                    };
-                    let change = if in_tail {
-                        Change::Seek(target)
-                    } else {
-                        Change::Add(target)
-                    };
-                    followed.told();
-                    changes.push(followed.change(change));
-                }
-                (false, true) => {
-                    followed.in_tail = false;
-                    followed.generation = None;
-                    changes.push(followed.change(Change::Remove(Remove {})));
-                }
-                (false, false) => {}
-            }
+            })
+            .collect();
+        // First those that make room.
+        for wanted in [false, true] {
+            let untold = |followed: &&mut Followed| {
+                followed.tail == tail && followed.wanted() == wanted && followed.is_untold()
+            };
+            let left = max - changes.len();
+            let untold = self.all.iter_mut().filter(untold).take(left);
+            changes.extend(untold.filter_map(Followed::tell));
         }
         changes
     }
 
-    /// Where the tail says that it stands.
-    pub(crate) fn confirmed(&mut self, positions: Vec<v1::TailPosition>) {
+    /// Where a tail says that it stands.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`]: it stands elsewhere than it was told, or does not name a partition.
+    pub(crate) fn confirmed(
+        &mut self,
+        tail: usize,
+        positions: Vec<v1::TailPosition>,
+    ) -> Result<(), Error> {
         for position in positions {
-            let Some(followed) = self.get_mut(&position.topic, position.partition) else {
-                continue;
-            };
-            // What was sought meanwhile is told by the next change; what runs already knows more.
-            if followed.in_tail && !followed.moved && followed.generation.is_none() {
-                followed.generation = Some(position.generation);
-                followed.position = Some(Offset(position.offset));
-                followed.start = None;
+            let followed = self.get_mut(&position.topic, position.partition);
+            if let Some(followed) = followed.filter(|followed| followed.tail == tail) {
+                followed.confirmed(&position)?;
             }
+        }
+        match self.all.iter().find(|f| f.tail == tail && f.is_open()) {
+            None => Ok(()),
+            Some(open) => Err(Error::protocol(format!(
+                "the tail does not say where it stands in {:?} {}",
+                open.topic, open.partition
+            ))),
         }
     }
 
-    /// There is no tail any more.
-    pub(crate) fn lost_tail(&mut self) {
-        self.removed.clear();
-        for followed in &mut self.all {
+    /// There is no such tail any more.
+    pub(crate) fn lost_tail(&mut self, tail: usize) {
+        self.removed.retain(|(_, removed)| *removed != tail);
+        for followed in self.all.iter_mut().filter(|f| f.tail == tail) {
             followed.in_tail = false;
             followed.generation = None;
         }
@@ -264,6 +365,10 @@ impl Followed {
         limits: &Limits,
         batches: &mut Vec<FetchedBatch>,
     ) {
+        if let Err(error) = answer::fetched(self.position.unwrap_or_default().0, &fetched) {
+            return self.park(error);
+        }
+        self.resets = 0;
         self.high_watermark = Some(Offset(fetched.high_watermark));
         let next_offset = Offset(fetched.next_offset);
         let mut stream = BatchStream::new(fetched.chunks);
@@ -344,6 +449,7 @@ mod tests {
         v1::Fetched {
             chunks: bases.iter().map(batch).collect(),
             next_offset,
+            high_watermark: next_offset,
             ..v1::Fetched::default()
         }
     }
@@ -351,7 +457,7 @@ mod tests {
     /// Takes a message at `position`; how many batches came out, where the consumer stands, and
     /// whether it reports damage.
     fn take(position: i64, message: v1::Fetched) -> (usize, i64, bool) {
-        let mut follow = Follow::default();
+        let mut follow = Follow::new(1_000);
         follow.add(&Arc::from("t"), 0, StartAt::Offset(Offset(position)));
         let followed = follow.get_mut("t", 0).unwrap();
         let mut batches = Vec::new();

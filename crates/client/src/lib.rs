@@ -33,7 +33,9 @@
 //! - A consumer hands out each record of a partition once and in order, from its position on.
 //!   Batches are checked against their CRC; a damaged range is an error that names its offsets.
 //! - Every buffer is bounded: the producer's by [`ProducerConfig::buffer_bytes_max`], the
-//!   consumer's by [`ConsumerConfig::prefetch_bytes`].
+//!   consumer's by [`ConsumerConfig::prefetch_bytes`] for each thousand partitions.
+//! - Answers that contradict the request or themselves are [`Error::Protocol`]: whatever a server
+//!   says, nothing here panics, waits longer than its timeouts, or takes memory unbounded.
 //!
 //! # Runtime and features
 //!
@@ -48,6 +50,7 @@
 
 mod accumulator;
 mod admin;
+mod answer;
 mod client;
 mod commit;
 mod config;
@@ -64,7 +67,9 @@ mod producer_config;
 mod retry;
 mod routes;
 mod sender;
+mod split;
 mod tail;
+mod tails;
 
 pub use client::Client;
 pub use comlog_proto::v1;

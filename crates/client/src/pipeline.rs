@@ -8,6 +8,9 @@
 //! server either acknowledges it or answers OUT_OF_ORDER_SEQUENCE: only the latter proves that it
 //! and all behind it are not in the log, and only then they are numbered anew, from 0 under a
 //! raised epoch, which also shuts out any late copy of what failed before.
+//!
+//! A batch that is larger than the topic allows is split. The pieces take its place and its
+//! sequence numbers: should the whole be in the log after all, they are answered as duplicates.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +25,8 @@ use comlog_record::{
 use crate::accumulator::{Gathered, Ready};
 use crate::delivery::{Completer, Delivered};
 use crate::retry::{BatchVerdict, judge_batch};
-use crate::{Error, Result};
+use crate::split::{Piece, split};
+use crate::{Error, Result, ServerError, answer};
 
 /// Sequences count from 0 to 2^31 - 1 and start again.
 const SEQUENCES: i64 = 1 << 31;
@@ -36,9 +40,9 @@ const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 pub(crate) struct Outgoing {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: u32,
-    pub(crate) number: u64,
-    /// What it counts towards the producer's buffer.
-    pub(crate) bytes: usize,
+    /// The gathered batch that is finished with this one, and what that counts towards the
+    /// producer's buffer; none for a piece that is not the last.
+    pub(crate) finishes: Option<(u64, usize)>,
     pub(crate) records: u32,
     pub(crate) completer: Completer,
     pub(crate) created: Instant,
@@ -46,9 +50,48 @@ pub(crate) struct Outgoing {
     expected_offset: Option<i64>,
     /// Id of the request that carries it, and when that was made.
     sent: Option<(u64, Instant)>,
+    /// A connection was lost while it was on the stream: it may be in the log.
+    doubtful: bool,
+}
+
+/// What every pipeline of a producer keeps to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) idempotent: bool,
+    /// Most batches on the stream.
+    pub(crate) in_flight_max: usize,
+    /// Whether to wait for a failed partition.
+    pub(crate) retry_failed: bool,
 }
 
 impl Outgoing {
+    /// The same records in smaller batches, which are together what this was.
+    fn cut(mut self, pieces: Vec<Piece>) -> Vec<Outgoing> {
+        let mut cut = Vec::with_capacity(pieces.len());
+        let finishes = self.finishes.take();
+        for piece in pieces {
+            let rest = self.completer.split_off(piece.records);
+            let landing = self.expected_offset;
+            cut.push(Outgoing {
+                topic: self.topic.clone(),
+                finishes: None,
+                records: piece.records,
+                completer: std::mem::replace(&mut self.completer, rest),
+                encoded: piece.encoded,
+                expected_offset: landing,
+                sent: None,
+                doubtful: false,
+                ..self
+            });
+            let behind = |offset: i64| offset.saturating_add(i64::from(piece.records));
+            self.expected_offset = landing.map(behind);
+        }
+        if let Some(last) = cut.last_mut() {
+            last.finishes = finishes;
+        }
+        cut
+    }
+
     /// Whether it is on the stream.
     pub(crate) fn is_sent(&self) -> bool {
         self.sent.is_some()
@@ -76,8 +119,11 @@ pub(crate) type Finished = (Outgoing, Result<Delivered>);
 pub(crate) struct Pipeline {
     topic: Arc<str>,
     partition: u32,
+    rules: Rules,
     pub(crate) identity: Identity,
     pub(crate) fencing_token: Option<u64>,
+    /// The largest batch that the topic takes, as far as is known.
+    pub(crate) batch_bytes_max: usize,
     next_sequence: i32,
     unacked: VecDeque<Outgoing>,
     /// How many of them, from the front, are on the stream.
@@ -93,11 +139,13 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(crate) fn new(topic: Arc<str>, partition: u32, idempotent: bool) -> Pipeline {
+    pub(crate) fn new(topic: Arc<str>, partition: u32, rules: Rules) -> Pipeline {
         Pipeline {
             topic,
             partition,
-            identity: if idempotent {
+            rules,
+            batch_bytes_max: usize::MAX,
+            identity: if rules.idempotent {
                 Identity::Wanted(None)
             } else {
                 Identity::None
@@ -114,13 +162,17 @@ impl Pipeline {
         }
     }
 
+    pub(crate) fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.unacked.is_empty()
     }
 
-    /// Which gathered batch may join those under way, of which there shall be at most
-    /// `in_flight_max`; `None` when there is no room.
-    pub(crate) fn room(&self, in_flight_max: usize) -> Option<Ready> {
+    /// Which gathered batch may join those under way; `None` when there is no room.
+    pub(crate) fn room(&self) -> Option<Ready> {
+        let in_flight_max = self.rules.in_flight_max;
         let bytes = || self.unacked.iter().map(|outgoing| outgoing.encoded.len());
         match self.unacked.len() {
             under_way if under_way >= in_flight_max => None,
@@ -182,14 +234,14 @@ impl Pipeline {
         let outgoing = Outgoing {
             topic: self.topic.clone(),
             partition: self.partition,
-            number: gathered.number,
-            bytes: gathered.bytes(),
+            finishes: Some((gathered.number, gathered.bytes())),
             records: gathered.builder.len() as u32,
             completer: gathered.completer,
             created: gathered.created,
             encoded: Bytes::new(),
             expected_offset: gathered.expected_offset,
             sent: None,
+            doubtful: false,
         };
         (outgoing, gathered.builder)
     }
@@ -205,6 +257,11 @@ impl Pipeline {
         if !self.can_encode() || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
+        // Pieces may be more than are remembered on the other side.
+        if self.sent >= self.rules.in_flight_max {
+            return None;
+        }
+        self.split_large();
         let outgoing = self.unacked.get_mut(self.sent)?;
         outgoing.sent = Some((id, now));
         self.sent += 1;
@@ -254,8 +311,10 @@ impl Pipeline {
                 self.failures = 0;
                 self.last_error = None;
                 self.renumbered = false;
-                let delivered = self.delivered(&appended);
-                self.pop().map(|outgoing| (outgoing, Ok(delivered)))
+                let records = front.records;
+                let delivered = answer::appended(records, &appended);
+                let delivered = delivered.map(|()| self.delivered(&appended));
+                self.pop().map(|outgoing| (outgoing, delivered))
             }
             Err(error) => self.refused(error, retry_at),
         }
@@ -271,10 +330,7 @@ impl Pipeline {
     }
 
     fn refused(&mut self, error: Error, retry_at: Instant) -> Option<Finished> {
-        let idempotent = self.identity != Identity::None;
-        let verdict = error
-            .server_error()
-            .map_or(BatchVerdict::Fail, |error| judge_batch(error, idempotent));
+        let verdict = self.judge(&error);
         let finished = match verdict {
             BatchVerdict::Again => {
                 self.rewind();
@@ -296,6 +352,10 @@ impl Pipeline {
                 };
                 self.pop().map(|outgoing| (outgoing, Ok(delivered)))
             }
+            BatchVerdict::Split => {
+                self.last_error = Some(error);
+                None
+            }
             BatchVerdict::Renumber | BatchVerdict::Fail => {
                 if error.reason() == v1::Reason::ProducerFenced {
                     self.identity = Identity::Wanted(None);
@@ -310,6 +370,56 @@ impl Pipeline {
         finished
     }
 
+    /// What to do with the first batch, which was refused; a split has happened.
+    fn judge(&mut self, error: &Error) -> BatchVerdict {
+        let Some(refusal) = error.server_error() else {
+            return BatchVerdict::Fail;
+        };
+        match judge_batch(refusal, self.rules.idempotent) {
+            BatchVerdict::Split if !self.split_at(0) => BatchVerdict::Fail,
+            BatchVerdict::Fail if self.waits_for_restart(refusal) => BatchVerdict::Again,
+            verdict => verdict,
+        }
+    }
+
+    fn waits_for_restart(&self, refusal: &ServerError) -> bool {
+        let waits = self.rules.retry_failed && self.rules.idempotent;
+        waits && refusal.reason == v1::Reason::PartitionFailed
+    }
+
+    /// Splits what would be sent next, if that is known to be too large. What may be in the log
+    /// goes as it is, so that it is recognised.
+    fn split_large(&mut self) {
+        let next = self.unacked.get(self.sent);
+        let too_large = next.is_some_and(|next| {
+            next.records > 1 && !next.doubtful && next.encoded.len() > self.batch_bytes_max
+        });
+        if too_large {
+            self.split_at(self.sent);
+        }
+    }
+
+    /// Puts the pieces of a batch in its place; `false` when it cannot be split.
+    fn split_at(&mut self, index: usize) -> bool {
+        let Some(whole) = self.unacked.get(index).filter(|whole| whole.records > 1) else {
+            return false;
+        };
+        let pieces = match split(&whole.encoded, self.batch_bytes_max) {
+            Ok(pieces) => pieces,
+            Err(error) => {
+                tracing::error!(%error, "cannot split a batch");
+                return false;
+            }
+        };
+        let Some(whole) = self.unacked.remove(index) else {
+            return false;
+        };
+        for (piece, at) in whole.cut(pieces).into_iter().zip(index..) {
+            self.unacked.insert(at, piece);
+        }
+        true
+    }
+
     fn want_raised_epoch(&mut self) {
         if let Identity::Known(id, epoch) = self.identity {
             self.identity = Identity::Wanted(Some((id, epoch)));
@@ -322,6 +432,7 @@ impl Pipeline {
         let mut sequence = 0;
         for outgoing in &mut self.unacked {
             outgoing.encoded = renumber(&outgoing.encoded, id, epoch, sequence);
+            outgoing.doubtful = false;
             sequence = advance(sequence, outgoing.records);
         }
         self.next_sequence = sequence;
@@ -331,6 +442,9 @@ impl Pipeline {
     pub(crate) fn disconnected(&mut self, error: &Error) {
         if self.sent > 0 {
             self.last_error = Some(error.clone());
+        }
+        for outgoing in self.unacked.iter_mut().take(self.sent) {
+            outgoing.doubtful = true;
         }
         self.rewind();
         self.resume = false;
@@ -383,7 +497,7 @@ fn renumber(encoded: &Bytes, id: i64, epoch: i16, sequence: i32) -> Bytes {
     out.freeze()
 }
 
-fn advance(sequence: i32, records: u32) -> i32 {
+pub(crate) fn advance(sequence: i32, records: u32) -> i32 {
     ((i64::from(sequence) + i64::from(records)) % SEQUENCES) as i32
 }
 
@@ -417,9 +531,14 @@ mod tests {
 
     /// What there is room for with each number of batches of `value_bytes` under way, from 0 on.
     fn rooms(value_bytes: usize, in_flight_max: usize) -> Vec<Ready> {
-        let mut pipeline = Pipeline::new(Arc::from("t"), 0, false);
+        let rules = Rules {
+            idempotent: false,
+            in_flight_max,
+            retry_failed: false,
+        };
+        let mut pipeline = Pipeline::new(Arc::from("t"), 0, rules);
         let mut rooms = Vec::new();
-        while let Some(ready) = pipeline.room(in_flight_max) {
+        while let Some(ready) = pipeline.room() {
             rooms.push(ready);
             let batch = gathered(value_bytes);
             assert!(pipeline.encode(batch, Compression::None).is_ok());

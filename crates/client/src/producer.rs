@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use comlog_record::{HeaderRef, Timestamp};
 use futures_core::Stream;
@@ -13,7 +13,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::accumulator::{Accumulator, Pushed, RecordParts};
-use crate::routes::{self, Routes};
+use crate::routes::{self, Described, Routes};
 use crate::sender::Sender;
 use crate::{Client, Delivered, Delivery, DeliveryCallback, Error, ProducerConfig, Result};
 
@@ -111,6 +111,7 @@ pub struct Producer {
 struct Inner {
     client: Client,
     shared: Arc<Shared>,
+    delivery_timeout: Duration,
     runtime: Handle,
     task: JoinHandle<()>,
 }
@@ -151,6 +152,14 @@ impl Shared {
         drop(state);
         // Nobody may listen.
         drop(self.errors.send(error));
+    }
+
+    /// Notes what a topic says of itself; `None` when it does not exist.
+    pub(crate) fn learn(&self, topic: &str, described: Option<Described>) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let accumulator = &mut state.accumulator;
+        state.routes.learn(topic, described, now(), accumulator);
     }
 
     pub(crate) fn finish(&self, number: u64, bytes: usize) {
@@ -208,11 +217,13 @@ impl Producer {
             progress: Notify::new(),
             errors,
         });
+        let delivery_timeout = config.delivery_timeout;
         let sender = Sender::new(client.clone(), config, shared.clone())?;
         let runtime = Handle::current();
         let inner = Inner {
             client: client.clone(),
             shared,
+            delivery_timeout,
             task: runtime.spawn(sender.run()),
             runtime,
         };
@@ -222,7 +233,7 @@ impl Producer {
     }
 
     /// Takes a record; the delivery resolves when it is acknowledged. Waits only while the buffer
-    /// is full, or the partitions of a new topic are asked for.
+    /// is full, or the partitions of a new topic are asked for, at most for the delivery timeout.
     ///
     /// Cancel safe: a future that is dropped has not taken the record.
     ///
@@ -290,9 +301,8 @@ impl Producer {
     /// # Errors
     /// Failures of the call.
     pub async fn prepare(&self, topic: &str) -> Result<()> {
-        let partitions = routes::describe(&self.inner.client, topic).await?;
-        let mut state = self.inner.shared.lock();
-        state.routes.learn(topic, partitions, now());
+        let described = routes::describe(&self.inner.client, topic).await?;
+        self.inner.shared.learn(topic, described);
         Ok(())
     }
 
@@ -369,12 +379,23 @@ impl Producer {
         errors.filter_map(Result::ok)
     }
 
+    /// A record that is not taken in the time that its delivery may take will not be delivered.
+    async fn prepare_in_time(&self, topic: &str) -> Result<()> {
+        let timeout = self.inner.delivery_timeout;
+        let in_time = tokio::time::timeout(timeout, self.prepare(topic)).await;
+        in_time.unwrap_or_else(|_| {
+            let message = format!("no description of topic {topic:?} for {timeout:?}");
+            let error = Error::Timeout(Arc::from(message));
+            Err(Error::DeliveryTimeout(Some(Box::new(error))))
+        })
+    }
+
     async fn push_waiting(&self, record: &ProducerRecord<'_>) -> Result<(Pushed, usize)> {
         loop {
             match self.push(record) {
                 Err(Error::BufferFull { .. }) => {}
                 Err(Error::TopicNotPrepared(topic)) => {
-                    self.prepare(&topic).await?;
+                    self.prepare_in_time(&topic).await?;
                     continue;
                 }
                 result => return result,
@@ -427,12 +448,12 @@ impl Producer {
         let (client, topic) = (self.inner.client.clone(), topic.to_owned());
         let shared = Arc::downgrade(&self.inner.shared);
         self.inner.runtime.spawn(async move {
-            let partitions = match routes::describe(&client, &topic).await {
-                Ok(partitions) => partitions,
+            let described = match routes::describe(&client, &topic).await {
+                Ok(described) => described,
                 Err(error) => return tracing::debug!(%error, topic, "cannot refresh the topic"),
             };
             if let Some(shared) = shared.upgrade() {
-                shared.lock().routes.learn(&topic, partitions, now());
+                shared.learn(&topic, described);
             }
         });
     }

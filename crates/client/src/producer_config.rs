@@ -6,6 +6,7 @@ use comlog_proto::v1::Durability;
 use comlog_record::Compression;
 
 use crate::accumulator::Bounds;
+use crate::config::{SPAN_MAX, check_span};
 use crate::{Error, Result};
 
 /// The server remembers this many batches per producer: no more can be told from duplicates.
@@ -25,6 +26,7 @@ pub struct ProducerConfig {
     pub(crate) compression: Compression,
     pub(crate) durability: Durability,
     pub(crate) metadata_age_max: Duration,
+    pub(crate) retry_failed_partitions: bool,
 }
 
 impl Default for ProducerConfig {
@@ -41,6 +43,7 @@ impl Default for ProducerConfig {
             compression: Compression::None,
             durability: Durability::Unspecified,
             metadata_age_max: Duration::from_secs(300),
+            retry_failed_partitions: false,
         }
     }
 }
@@ -52,7 +55,9 @@ impl ProducerConfig {
         ProducerConfig::default()
     }
 
-    /// Bytes at which a batch is full, uncompressed (default 1 MiB). A larger record goes alone.
+    /// Bytes at which a batch is full, uncompressed (default 1 MiB), or the topic's limit when that
+    /// is smaller. A larger record goes alone. A batch that the server finds too large all the same
+    /// is split and sent again.
     #[must_use]
     pub fn batch_bytes(mut self, bytes: usize) -> ProducerConfig {
         self.batch_bytes = bytes;
@@ -135,6 +140,16 @@ impl ProducerConfig {
         self
     }
 
+    /// Whether records for a partition that has failed (`PARTITION_FAILED`: its disk did) are tried
+    /// until their delivery timeout, since a restart of the server may mend it, instead of failing
+    /// at once (default false). Has no effect without [`idempotence`](ProducerConfig::idempotence),
+    /// which recognises what was in the log after all.
+    #[must_use]
+    pub fn retry_failed_partitions(mut self, retry: bool) -> ProducerConfig {
+        self.retry_failed_partitions = retry;
+        self
+    }
+
     /// Checks every option.
     ///
     /// # Errors
@@ -157,10 +172,13 @@ impl ProducerConfig {
         if self.in_flight_max == 0 || (self.idempotence && self.in_flight_max > IN_FLIGHT_MAX) {
             return wrong("in_flight_max must be at least 1, and at most 16 when idempotent");
         }
-        if self.delivery_timeout.is_zero() || self.linger >= self.delivery_timeout {
+        if self.linger >= self.delivery_timeout {
             return wrong("delivery_timeout must be above 0 and above linger");
         }
-        Ok(())
+        if self.metadata_age_max > SPAN_MAX {
+            return wrong("metadata_age_max must be at most 10,000 days");
+        }
+        check_span("delivery_timeout", self.delivery_timeout)
     }
 
     pub(crate) fn bounds(&self) -> Bounds {

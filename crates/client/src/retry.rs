@@ -5,6 +5,7 @@ use std::time::Duration;
 use comlog_proto::v1::Reason;
 use tonic::Code;
 
+use crate::config::check_span;
 use crate::{Error, ServerError};
 
 /// How long to wait between attempts: exponential, with jitter.
@@ -52,6 +53,7 @@ impl RetryPolicy {
                 "retry: backoff_min must be above 0 and at most backoff_max",
             ));
         }
+        check_span("retry: backoff_max", self.backoff_max)?;
         if self.attempts_max == 0 {
             return Err(Error::config("retry: attempts_max must be at least 1"));
         }
@@ -69,6 +71,8 @@ pub(crate) enum BatchVerdict {
     /// What came before it is not in the log, so it is not either: number it anew, under a new
     /// epoch, and send it again.
     Renumber,
+    /// It is not in the log, but the halves of it may get there.
+    Split,
     /// It is not in the log and never will be.
     Fail,
 }
@@ -78,6 +82,7 @@ pub(crate) fn judge_batch(error: &ServerError, idempotent: bool) -> BatchVerdict
     match error.reason {
         Reason::DuplicateSequence => BatchVerdict::InLog,
         Reason::OutOfOrderSequence if idempotent => BatchVerdict::Renumber,
+        Reason::BatchTooLarge => BatchVerdict::Split,
         Reason::Suspended | Reason::StorageFull | Reason::Overloaded | Reason::ShuttingDown => {
             BatchVerdict::Again
         }
@@ -143,12 +148,12 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_verdict() {
-        use BatchVerdict::{Again, Fail, InLog, Renumber};
+        use BatchVerdict::{Again, Fail, InLog, Renumber, Split};
         let table = [
             (Code::InvalidArgument, Reason::InvalidRequest, Fail),
             (Code::InvalidArgument, Reason::InvalidTopicName, Fail),
             (Code::InvalidArgument, Reason::InvalidRecordBatch, Fail),
-            (Code::InvalidArgument, Reason::BatchTooLarge, Fail),
+            (Code::InvalidArgument, Reason::BatchTooLarge, Split),
             (Code::NotFound, Reason::TopicNotFound, Fail),
             (Code::NotFound, Reason::PartitionNotFound, Fail),
             (Code::AlreadyExists, Reason::DuplicateSequence, InLog),

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use comlog_proto::v1::Reason;
 
 use crate::accumulator::Accumulator;
+use crate::answer::PARTITIONS_MAX;
 use crate::partitioner::partition_for_key;
 use crate::{Client, Error, ProducerRecord, Result};
 
-/// No topic has more partitions than this.
-const PARTITIONS_MAX: u32 = 1_000_000;
 /// When to ask again for a topic that did not exist.
 const MISSING_AGE_MAX: Duration = Duration::from_secs(1);
 /// No queue was made for this partition yet.
@@ -25,7 +24,22 @@ pub(crate) struct KnownPartition {
     pub(crate) fencing_token: Option<u64>,
     /// Where the next record must land.
     pub(crate) expected_offset: Option<i64>,
+    /// The largest batch that its topic takes, as far as is known.
+    pub(crate) batch_bytes_max: usize,
 }
+
+/// What a topic says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Described {
+    pub(crate) partitions: u32,
+    pub(crate) batch_bytes_max: usize,
+}
+
+/// A topic that does not exist may be made by the first record, with one partition.
+const MISSING: Described = Described {
+    partitions: 1,
+    batch_bytes_max: usize::MAX,
+};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -40,6 +54,8 @@ struct Topic {
     name: Arc<str>,
     /// 0 while not known.
     partitions: u32,
+    /// The largest batch that it takes, as far as is known.
+    batch_bytes_max: usize,
     refresh_at: Instant,
     /// By partition.
     queues: Vec<usize>,
@@ -99,42 +115,53 @@ impl Routes {
             let message = format!("no topic has a partition {partition}");
             return Err(Error::config(message));
         }
-        if !self.topics.contains_key(topic) {
-            self.insert(topic, 0, None);
-        }
+        self.insert(topic);
         let not_prepared = || Error::TopicNotPrepared(Arc::from(topic));
         let topic = self.topics.get_mut(topic).ok_or_else(not_prepared)?;
         Ok(topic.queue(partition, &mut self.partitions, accumulator))
     }
 
-    /// Notes how many partitions a topic has; `None` when it does not exist.
-    pub(crate) fn learn(&mut self, topic: &str, partitions: Option<u32>, now: Instant) {
-        let age = if partitions.is_some() {
+    /// Notes what a topic says of itself; `None` when it does not exist.
+    pub(crate) fn learn(
+        &mut self,
+        topic: &str,
+        described: Option<Described>,
+        now: Instant,
+        accumulator: &mut Accumulator,
+    ) {
+        let age = if described.is_some() {
             self.age_max
         } else {
             MISSING_AGE_MAX
         };
-        self.insert(topic, partitions.unwrap_or(1).max(1), Some(now + age));
+        let described = described.unwrap_or(MISSING);
+        self.insert(topic);
+        let Some(topic) = self.topics.get_mut(topic) else {
+            return;
+        };
+        topic.partitions = described.partitions;
+        topic.batch_bytes_max = described.batch_bytes_max;
+        topic.refresh_at = now + age;
+        for &queue in topic.queues.iter().filter(|&&queue| queue != NO_QUEUE) {
+            accumulator.limit_batches(queue, described.batch_bytes_max);
+            self.partitions[queue].batch_bytes_max = described.batch_bytes_max;
+        }
     }
 
-    fn insert(&mut self, topic: &str, partitions: u32, refresh_at: Option<Instant>) {
-        match self.topics.get_mut(topic) {
-            Some(topic) => {
-                topic.partitions = partitions;
-                topic.refresh_at = refresh_at.unwrap_or(topic.refresh_at);
-            }
-            None => {
-                let name: Arc<str> = Arc::from(topic);
-                let topic = Topic {
-                    name: name.clone(),
-                    partitions,
-                    refresh_at: refresh_at.unwrap_or_else(Instant::now),
-                    queues: Vec::new(),
-                    sticky: 0,
-                };
-                self.topics.insert(name, topic);
-            }
+    fn insert(&mut self, topic: &str) {
+        if self.topics.contains_key(topic) {
+            return;
         }
+        let name: Arc<str> = Arc::from(topic);
+        let topic = Topic {
+            name: name.clone(),
+            partitions: 0,
+            batch_bytes_max: usize::MAX,
+            refresh_at: Instant::now(),
+            queues: Vec::new(),
+            sticky: 0,
+        };
+        self.topics.insert(name, topic);
     }
 }
 
@@ -174,21 +201,31 @@ impl Topic {
         }
         if self.queues[index] == NO_QUEUE {
             self.queues[index] = accumulator.add_queue();
+            accumulator.limit_batches(self.queues[index], self.batch_bytes_max);
             partitions.push(KnownPartition {
                 topic: self.name.clone(),
                 partition,
                 fencing_token: None,
                 expected_offset: None,
+                batch_bytes_max: self.batch_bytes_max,
             });
         }
         self.queues[index]
     }
 }
 
-/// Asks how many partitions a topic has; `None` when it does not exist.
-pub(crate) async fn describe(client: &Client, topic: &str) -> Result<Option<u32>> {
+/// Asks what a topic says of itself; `None` when it does not exist.
+pub(crate) async fn describe(client: &Client, topic: &str) -> Result<Option<Described>> {
     match client.describe_topic(topic).await {
-        Ok(described) => Ok(Some(described.topic.unwrap_or_default().partitions)),
+        Ok(described) => {
+            let limit = described
+                .effective
+                .and_then(|in_force| in_force.max_batch_bytes);
+            Ok(Some(Described {
+                partitions: described.topic.unwrap_or_default().partitions,
+                batch_bytes_max: limit.map_or(usize::MAX, |bytes| bytes as usize),
+            }))
+        }
         Err(error) if error.reason() == Reason::TopicNotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -13,9 +13,10 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::accumulator::{Accumulator, Gathered, Ready};
-use crate::pipeline::{Finished, Identity, Pipeline};
+use crate::pipeline::{Finished, Identity, Pipeline, Rules};
 use crate::producer::Shared;
 use crate::producer_config::ProducerConfig;
+use crate::routes;
 use crate::{Client, DeliveryError, Error, Result};
 
 /// Most requests on a stream without an answer, over all partitions.
@@ -74,6 +75,8 @@ pub(crate) struct Sender {
     failures: u32,
     reopen_at: Option<Instant>,
     identity_tasks: HashMap<usize, Task>,
+    /// Topics that are being asked what they take.
+    learning: HashMap<Arc<str>, Task>,
 }
 
 impl Sender {
@@ -98,6 +101,7 @@ impl Sender {
             failures: 0,
             reopen_at: None,
             identity_tasks: HashMap::new(),
+            learning: HashMap::new(),
         })
     }
 
@@ -138,12 +142,17 @@ impl Sender {
         let shared = self.shared.clone();
         let mut state = shared.lock();
         for known in &state.routes.partitions[self.pipelines.len()..] {
-            let idempotent = self.config.idempotence;
-            let pipeline = Pipeline::new(known.topic.clone(), known.partition, idempotent);
+            let rules = Rules {
+                idempotent: self.config.idempotence,
+                in_flight_max: self.config.in_flight_max,
+                retry_failed: self.config.retry_failed_partitions,
+            };
+            let pipeline = Pipeline::new(known.topic.clone(), known.partition, rules);
             self.pipelines.push(pipeline);
         }
         for (pipeline, known) in self.pipelines.iter_mut().zip(&state.routes.partitions) {
             pipeline.fencing_token = known.fencing_token;
+            pipeline.batch_bytes_max = known.batch_bytes_max;
         }
         look(&mut state.accumulator)
     }
@@ -184,7 +193,7 @@ impl Sender {
     fn fill(&mut self, now: Instant) {
         let occupied = self.look_at_gathered(|gathered| gathered.occupied().collect::<Vec<_>>());
         for queue in occupied {
-            while let Some(ready) = self.pipelines[queue].room(self.config.in_flight_max) {
+            while let Some(ready) = self.pipelines[queue].room() {
                 if !self.pipelines[queue].can_encode() {
                     self.ask_identity(queue, now);
                     break;
@@ -315,8 +324,31 @@ impl Sender {
         let backoff = self.client.config().retry;
         let wait = backoff.backoff(pipeline.failures() + 1, rand::random());
         let now = tokio::time::Instant::now().into_std();
+        let too_large = |error: &Error| error.reason() == v1::Reason::BatchTooLarge;
+        let learns = result.as_ref().is_err_and(too_large);
         let finished = pipeline.answer(answer.id, result, now + wait);
+        if learns {
+            let topic = pipeline.topic().clone();
+            self.learn(topic);
+        }
         self.finish(finished.into_iter().collect());
+    }
+
+    /// Asks what the topic takes, so that the next batches are no larger.
+    fn learn(&mut self, topic: Arc<str>) {
+        let asked = self.learning.get(&topic);
+        if asked.is_some_and(|task| !task.0.is_finished()) {
+            return;
+        }
+        let (client, shared) = (self.client.clone(), self.shared.clone());
+        let name = topic.clone();
+        let task = tokio::spawn(async move {
+            match routes::describe(&client, &name).await {
+                Ok(described) => shared.learn(&name, described),
+                Err(error) => tracing::debug!(%error, topic = %name, "cannot learn its limit"),
+            }
+        });
+        self.learning.insert(topic, Task(task));
     }
 
     /// Gives the stream up; everything not acknowledged goes to the next one, after a pause.
@@ -394,7 +426,9 @@ impl Sender {
                 });
             }
             outgoing.completer.complete(result);
-            self.shared.finish(outgoing.number, outgoing.bytes);
+            if let Some((number, bytes)) = outgoing.finishes {
+                self.shared.finish(number, bytes);
+            }
         }
     }
 

@@ -25,14 +25,16 @@ pub(crate) struct Tail {
 /// What a call came to.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// A tail was opened.
-    Opened(Result<Box<Tail>>),
-    /// The tail was told; where it stands now.
-    Updated(Result<Vec<v1::TailPosition>>),
+    /// The tail of this number was opened.
+    Opened(usize, Result<Box<Tail>>),
+    /// The tail of this number was told; where it stands now.
+    Updated(usize, Result<Vec<v1::TailPosition>>),
     /// What the group has committed.
     Committed(Result<Vec<v1::CommittedOffset>>),
-    /// How many partitions the subscribed topics have.
-    Described(Result<Vec<(Arc<str>, u32)>>),
+    /// How many partitions each subscribed topic has.
+    Described(Vec<(Arc<str>, Result<u32>)>),
+    /// The runtime has ended.
+    Ended,
 }
 
 /// A call under way; it ends when this is dropped.
@@ -44,20 +46,25 @@ impl Work {
         Work(tokio::spawn(call))
     }
 
-    pub(crate) fn open(client: Client, channel: Channel, request: v1::TailRequest) -> Work {
+    pub(crate) fn open(
+        client: Client,
+        number: usize,
+        channel: Channel,
+        request: v1::TailRequest,
+    ) -> Work {
         Work::spawn(async move {
             let opened = open_tail(&client, channel, request).await;
-            Done::Opened(opened.map(Box::new))
+            Done::Opened(number, opened.map(Box::new))
         })
     }
 
     /// Not over the tail's own connection: that is full of what is not read yet.
-    pub(crate) fn update(client: Client, request: v1::UpdateTailRequest) -> Work {
+    pub(crate) fn update(client: Client, number: usize, request: v1::UpdateTailRequest) -> Work {
         Work::spawn(async move {
             let mut logs = client.logs();
             let call = async |request| logs.update_tail(request).await;
             let updated = client.call_once(request, call).await;
-            Done::Updated(updated.map(|updated| updated.positions))
+            Done::Updated(number, updated.map(|updated| updated.positions))
         })
     }
 
@@ -79,14 +86,11 @@ impl Work {
         Work::spawn(async move {
             let mut described = Vec::with_capacity(topics.len());
             for topic in topics {
-                match client.describe_topic(&topic).await {
-                    Ok(found) => {
-                        described.push((topic, found.topic.unwrap_or_default().partitions))
-                    }
-                    Err(error) => return Done::Described(Err(error)),
-                }
+                let found = client.describe_topic(&topic).await;
+                let partitions = found.map(|found| found.topic.unwrap_or_default().partitions);
+                described.push((topic, partitions));
             }
-            Done::Described(Ok(described))
+            Done::Described(described)
         })
     }
 }
@@ -97,7 +101,7 @@ impl Future for Work {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
         let done = std::task::ready!(Pin::new(&mut self.0).poll(cx));
         // The task is never aborted while it is waited for, so this is the runtime's end.
-        Poll::Ready(done.unwrap_or(Done::Updated(Err(Error::Closed))))
+        Poll::Ready(done.unwrap_or(Done::Ended))
     }
 }
 

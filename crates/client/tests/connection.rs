@@ -88,7 +88,7 @@ async fn options_that_are_wrong_are_named() {
     let good = || ClientConfig::new("http://localhost:1");
     let wrong = [
         (ClientConfig::new("localhost:1"), "http"),
-        (good().request_timeout(Duration::ZERO), "timeouts"),
+        (good().request_timeout(Duration::ZERO), "request_timeout"),
         (good().message_bytes_max(1), "message_bytes_max"),
         (good().header("über", "x"), "header"),
         (good().keepalive_interval(Some(Duration::ZERO)), "keepalive"),

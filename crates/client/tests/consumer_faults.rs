@@ -384,3 +384,73 @@ async fn a_consumer_that_does_not_poll_can_still_change_its_mind() {
     assert_eq!(take(&mut consumer, 1).await, ["last"]);
     assert_eq!(fake.world().tails_opened, 1);
 }
+
+#[tokio::test]
+async fn partitions_added_beside_assigned_ones_are_read_from_their_beginning() {
+    let fake = Fake::start().await;
+    fake.create("t", 2);
+    fake.append("t", 0, &["old"]);
+    let config = ConsumerConfig::new()
+        .offset_reset(OffsetReset::Error)
+        .metadata_age_max(Duration::from_millis(20));
+    let mut consumer = Consumer::new(&fake.client(), config).unwrap();
+    consumer.assign("t", 0, StartAt::Latest);
+    consumer.follow_added("t", 2);
+    stands_at(&mut consumer, 1).await;
+    fake.append("t", 1, &["not wanted"]);
+    fake.create("t", 4);
+    fake.append("t", 2, &["two"]);
+    fake.append("t", 3, &["three"]);
+    let mut taken = take(&mut consumer, 2).await;
+    taken.sort();
+    assert_eq!(taken, ["three", "two"]);
+    // What is no longer wanted does not come back with the next look.
+    consumer.unassign("t", 2);
+    fake.create("t", 5);
+    fake.append("t", 4, &["four"]);
+    assert_eq!(take(&mut consumer, 1).await, ["four"]);
+    assert_eq!(consumer.assignment().len(), 3);
+}
+
+#[tokio::test]
+async fn another_subscription_or_a_topic_that_is_gone_hides_no_added_partition() {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    fake.create("gone", 1);
+    let config = ConsumerConfig::new().metadata_age_max(Duration::from_millis(20));
+    let mut consumer = Consumer::new(&fake.client(), config).unwrap();
+    consumer.subscribe(["gone", "t"]);
+    stands_at(&mut consumer, 0).await;
+    fake.world().topics.remove("gone");
+    fake.create("t", 2);
+    fake.append("t", 1, &["early"]);
+    // A first look at one topic is none at the others.
+    fake.create("u", 1);
+    consumer.subscribe(["u"]);
+    assert_eq!(take(&mut consumer, 1).await, ["early"]);
+}
+
+#[tokio::test]
+async fn more_partitions_than_a_tail_follows_are_read_by_several() {
+    let mut fake = Fake::start().await;
+    let partitions = 2_500;
+    fake.create("t", partitions);
+    let mut consumer = earliest(&fake);
+    consumer.subscribe(["t"]);
+    for round in 0..2 {
+        let mut expected: Vec<String> = (0..partitions).map(|p| format!("{round} {p}")).collect();
+        for (partition, value) in (0..).zip(&expected) {
+            fake.append("t", partition, &[value]);
+        }
+        let mut taken = take(&mut consumer, expected.len()).await;
+        taken.sort();
+        expected.sort();
+        assert_eq!(taken, expected);
+        assert_eq!(fake.world().tails_opened, 3 * (round + 1));
+        fake.restart().await;
+    }
+    for partition in 0..partitions {
+        consumer.seek("t", partition, StartAt::Earliest).unwrap();
+    }
+    assert_eq!(take(&mut consumer, 5_000).await.len(), 5_000);
+}

@@ -144,7 +144,7 @@ async fn a_batch_refused_for_good_fails_alone_and_the_others_keep_their_order() 
     fake.script(move |_| {
         turn += 1;
         match turn {
-            5 => Fault::Refuse(Reason::BatchTooLarge),
+            5 => Fault::Refuse(Reason::InvalidRecordBatch),
             _ => Fault::None,
         }
     });
@@ -160,7 +160,7 @@ async fn a_batch_refused_for_good_fails_alone_and_the_others_keep_their_order() 
         );
     }
     let flushed = producer.flush().await.unwrap_err();
-    assert_eq!(flushed.reason(), Reason::BatchTooLarge);
+    assert_eq!(flushed.reason(), Reason::InvalidRecordBatch);
     let mut arrived = Vec::new();
     for (number, delivery) in (0u32..).zip(deliveries) {
         match delivery.await {
@@ -265,7 +265,7 @@ async fn callbacks_come_exactly_once_each() {
         turn += 1;
         match turn % 5 {
             0 => Fault::LoseAfter,
-            3 => Fault::Refuse(Reason::BatchTooLarge),
+            3 => Fault::Refuse(Reason::InvalidRecordBatch),
             _ => Fault::None,
         }
     });
@@ -416,4 +416,144 @@ async fn a_stream_that_never_answers_is_given_up_with_what_times_out() {
     let record = ProducerRecord::new("t", "answered");
     let delivered = producer.append(record).await.unwrap();
     assert_eq!(delivered.offset.unwrap().0, 3);
+}
+
+/// The number at the front of each value.
+fn front(values: &[Vec<u8>]) -> Vec<usize> {
+    let number = |value: &Vec<u8>| {
+        let text = std::str::from_utf8(value).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    values.iter().map(number).collect()
+}
+
+/// Sends 500 records of about 100 bytes, one of them far too large for the topic, which takes
+/// batches of 2 KiB; `partition` unless the topic is to be asked first.
+async fn splits(partition: Option<u32>, script: impl Fn(u32) -> Fault + Send + 'static) {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    fake.world().batch_bytes_max = Some(2_048);
+    let mut turn = 0;
+    fake.script(move |_| {
+        turn += 1;
+        script(turn)
+    });
+    let client = fake.client_with(|config| config.request_timeout(Duration::from_millis(300)));
+    let producer = Producer::new(&client, ProducerConfig::new()).unwrap();
+    let mut deliveries = Vec::new();
+    for number in 0..500 {
+        let value = format!(
+            "{number} {}",
+            "x".repeat(if number == 250 { 5_000 } else { 100 })
+        );
+        let record = ProducerRecord {
+            partition,
+            ..ProducerRecord::new("t", &value)
+        };
+        deliveries.push(producer.send(record).await.unwrap());
+    }
+    assert_eq!(
+        producer.close().await.unwrap_err().reason(),
+        Reason::BatchTooLarge
+    );
+    let mut arrived = Vec::new();
+    for (number, delivery) in deliveries.into_iter().enumerate() {
+        match delivery.await {
+            Ok(delivered) => {
+                assert_eq!(delivered.offset.unwrap().0, arrived.len() as i64);
+                arrived.push(number);
+            }
+            Err(error) => assert_eq!((number, error.reason()), (250, Reason::BatchTooLarge)),
+        }
+    }
+    assert_eq!(arrived.len(), 499);
+    assert_eq!(front(&fake.values("t", 0)), arrived);
+    assert_eq!(producer.buffered_bytes(), 0);
+}
+
+#[tokio::test]
+async fn batches_keep_to_the_limit_of_the_topic() {
+    splits(None, |_| Fault::None).await;
+}
+
+#[tokio::test]
+async fn batches_that_turn_out_too_large_are_split() {
+    splits(Some(0), |_| Fault::None).await;
+}
+
+#[tokio::test]
+async fn batches_are_split_once_each_over_lost_connections() {
+    splits(Some(0), |turn| match turn % 7 {
+        1 => Fault::LoseBefore,
+        3 => Fault::LoseAfter,
+        5 => Fault::Refuse(Reason::Overloaded),
+        _ => Fault::None,
+    })
+    .await;
+}
+
+/// The limit falls between an append and the retry of it.
+#[tokio::test]
+async fn what_may_be_in_the_log_is_never_split_into_a_second_copy() {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    let shared = fake.shared.clone();
+    let mut turn = 0;
+    fake.script(move |_| {
+        turn += 1;
+        match turn {
+            1 => Fault::LoseAfter,
+            _ => Fault::None,
+        }
+    });
+    let client = fake.client_with(|config| {
+        let retry = comlog_client::RetryPolicy {
+            backoff_min: Duration::from_millis(200),
+            ..comlog_client::RetryPolicy::default()
+        };
+        config.retry(retry)
+    });
+    let config = ProducerConfig::new().linger(Duration::from_millis(1));
+    let producer = Producer::new(&client, config).unwrap();
+    let mut deliveries = Vec::new();
+    for number in 0..20 {
+        let value = format!("{number} {}", "x".repeat(200));
+        let record = ProducerRecord::new("t", &value).partition(0);
+        deliveries.push(producer.try_send(record).unwrap());
+    }
+    while fake.values("t", 0).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    shared.0.lock().unwrap().batch_bytes_max = Some(1_024);
+    for delivery in deliveries {
+        // It is in the log, and where is not known any more.
+        assert_eq!(delivery.await.unwrap().offset, None);
+    }
+    let after = producer.append(ProducerRecord::new("t", "20").partition(0));
+    after.await.unwrap();
+    assert_eq!(front(&fake.values("t", 0)), (0..21).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_failed_partition_is_waited_for_by_choice() {
+    for waits in [false, true] {
+        let fake = Fake::start().await;
+        fake.create("t", 1);
+        let mut turn = 0;
+        fake.script(move |_| {
+            turn += 1;
+            match turn {
+                1..5 => Fault::Refuse(Reason::PartitionFailed),
+                _ => Fault::None,
+            }
+        });
+        let config = ProducerConfig::new().retry_failed_partitions(waits);
+        let producer = Producer::new(&fake.client(), config).unwrap();
+        let appended = producer.append(ProducerRecord::new("t", "v")).await;
+        match (waits, appended) {
+            (true, Ok(delivered)) => assert_eq!(delivered.offset.unwrap().0, 0),
+            (false, Err(error)) => assert_eq!(error.reason(), Reason::PartitionFailed),
+            (_, appended) => panic!("{appended:?}"),
+        }
+    }
 }

@@ -230,7 +230,7 @@ impl Records {
             return Ok(None);
         }
         let mut records = self.iter();
-        let is_gapless = self.header.record_count == self.header.last_offset_delta + 1;
+        let is_gapless = self.header.is_gapless();
         if is_gapless {
             records.skip_plainly((offset.0 - self.header.base_offset.0) as i32)?;
         }

@@ -166,7 +166,7 @@ impl BatchHeader {
                 max,
             ));
         }
-        if self.record_count < 1 || self.record_count != self.last_offset_delta + 1 {
+        if self.record_count < 1 || !self.is_gapless() {
             return invalid("record count is not last offset delta + 1");
         }
         if self.attributes & !KNOWN != 0 || self.attributes & DELETE_HORIZON != 0 {
@@ -191,6 +191,11 @@ impl BatchHeader {
             return invalid("producer id, epoch and sequence contradict each other");
         }
         Ok(())
+    }
+
+    /// Whether the batch holds a record for each of its offsets.
+    pub(crate) fn is_gapless(&self) -> bool {
+        i64::from(self.record_count) == i64::from(self.last_offset_delta) + 1
     }
 
     /// Bytes of the whole batch, header included.

@@ -18,13 +18,11 @@ impl Offset {
         self.0.checked_add_unsigned(count).map(Offset)
     }
 
-    /// The next offset.
-    ///
-    /// # Panics
-    /// If there is none, after 2^63 - 1 records.
+    /// The next offset. The last one, 2^63 - 1, names no record and stays where it is, so that a
+    /// number from a peer is never a reason to panic.
     #[must_use]
     pub fn next(self) -> Offset {
-        self.checked_add(1).expect("no log has 2^63 records")
+        Offset(self.0.saturating_add(1))
     }
 
     /// How many offsets lie in `[earlier, self)`, 0 when `earlier` is not earlier.

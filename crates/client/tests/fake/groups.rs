@@ -21,7 +21,7 @@ impl v1::group_service_server::GroupService for Service {
         request: Request<v1::FetchOffsetsRequest>,
     ) -> Result<Response<v1::FetchOffsetsResponse>, Status> {
         let request = request.into_inner();
-        let world = self.world();
+        let mut world = self.world();
         let of_group = world
             .committed
             .iter()
@@ -41,7 +41,9 @@ impl v1::group_service_server::GroupService for Service {
                 ..v1::CommittedOffset::default()
             })
             .collect();
-        Ok(Response::new(v1::FetchOffsetsResponse { offsets }))
+        let mut fetched = v1::FetchOffsetsResponse { offsets };
+        apply(&mut world.twist_committed, &mut fetched);
+        Ok(Response::new(fetched))
     }
 
     async fn list_groups(

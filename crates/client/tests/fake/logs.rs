@@ -6,6 +6,9 @@ use tokio::sync::oneshot;
 
 use super::*;
 
+/// As the real server has it.
+const TAIL_PARTITIONS_MAX: usize = 1_000;
+
 /// A change of a running tail.
 pub struct Update {
     changes: Vec<v1::TailChange>,
@@ -46,6 +49,9 @@ impl v1::log_service_server::LogService for Service {
             followed: Vec::new(),
             generation: 0,
         };
+        if request.partitions.len() > TAIL_PARTITIONS_MAX {
+            return Err(status(Reason::Overloaded, ""));
+        }
         for start in request.partitions {
             tail.follow(&start.topic, start.partition, start.at)?;
         }
@@ -64,11 +70,8 @@ impl v1::log_service_server::LogService for Service {
                 tail_id,
                 positions: tail.positions(),
             };
-            if messages
-                .send(Ok(message(Kind::Opened(opened))))
-                .await
-                .is_err()
-            {
+            let opened = tail.service.message(Kind::Opened(opened));
+            if messages.send(Ok(opened)).await.is_err() {
                 return;
             }
             let lost = messages.clone();
@@ -97,7 +100,9 @@ impl v1::log_service_server::LogService for Service {
         let updates = updates.ok_or_else(missing)?;
         updates.send(update).await.map_err(|_| missing())?;
         let positions = answered.await.map_err(|_| missing())?;
-        Ok(Response::new(v1::UpdateTailResponse { positions }))
+        let mut updated = v1::UpdateTailResponse { positions };
+        apply(&mut self.world().twist_update, &mut updated);
+        Ok(Response::new(updated))
     }
 
     async fn init_producer_id(
@@ -113,10 +118,12 @@ impl v1::log_service_server::LogService for Service {
                 (world.next_producer_id, 0)
             }
         };
-        Ok(Response::new(v1::InitProducerIdResponse {
+        let mut given = v1::InitProducerIdResponse {
             producer_id,
             producer_epoch,
-        }))
+        };
+        apply(&mut world.twist_identity, &mut given);
+        Ok(Response::new(given))
     }
 
     async fn append(
@@ -144,7 +151,8 @@ impl v1::log_service_server::LogService for Service {
         &self,
         _: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let offsets = self.world().offsets_found.clone();
+        Ok(Response::new(v1::ListOffsetsResponse { offsets }))
     }
 
     async fn trim(
@@ -211,14 +219,18 @@ impl Service {
             let result = Some(v1::AppendResult {
                 result: Some(result),
             });
-            if answers
-                .send(Ok(v1::AppendStreamResponse { id, result }))
-                .await
-                .is_err()
-            {
+            let mut answer = v1::AppendStreamResponse { id, result };
+            apply(&mut self.world().twist_append, &mut answer);
+            if answers.send(Ok(answer)).await.is_err() {
                 return;
             }
         }
+    }
+
+    fn message(&self, kind: Kind) -> v1::TailResponse {
+        let mut message = v1::TailResponse { kind: Some(kind) };
+        apply(&mut self.world().twist_tail, &mut message);
+        message
     }
 
     fn fault(&self, request: &v1::AppendStreamRequest) -> Fault {
@@ -240,6 +252,12 @@ impl Service {
             .map_err(|_| error(Reason::InvalidRecordBatch, None))?;
         let count = i64::from(batch.header().record_count);
         let mut world = self.world();
+        if world
+            .batch_bytes_max
+            .is_some_and(|max| batch.total_len() > max as usize)
+        {
+            return Err(error(Reason::BatchTooLarge, None));
+        }
         world.topics.entry(request.topic.clone()).or_insert(1);
         let log = world
             .logs
@@ -330,14 +348,14 @@ impl Tail {
                     let Some(update) = update else { return };
                     if let Some(kind) = next {
                         // It was under way, if there was room, and is outdated now.
-                        drop(messages.try_send(Ok(message(kind))));
+                        drop(messages.try_send(Ok(self.service.message(kind))));
                     }
                     self.update(update);
                 }
                 slot = messages.reserve(), if ready => {
                     let (Ok(slot), Some(kind)) = (slot, next) else { return };
                     self.sent(&kind);
-                    slot.send(Ok(message(kind)));
+                    slot.send(Ok(self.service.message(kind)));
                 }
                 () = &mut changed, if !ready => {}
             }
@@ -443,8 +461,4 @@ impl Tail {
         }
         drop(update.answer.send(self.positions()));
     }
-}
-
-fn message(kind: Kind) -> v1::TailResponse {
-    v1::TailResponse { kind: Some(kind) }
 }

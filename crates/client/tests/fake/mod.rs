@@ -46,6 +46,8 @@ pub enum Fault {
     Delay(Duration),
 }
 
+/// Changes an answer into nonsense.
+type Twist<T> = Option<Box<dyn FnMut(&mut T) + Send>>;
 type Script = Box<dyn FnMut(&v1::AppendStreamRequest) -> Fault + Send>;
 
 /// One partition.
@@ -80,6 +82,24 @@ pub struct World {
     tails: HashMap<String, mpsc::Sender<logs::Update>>,
     /// Batches that arrived on append streams.
     pub arrived: u32,
+    /// The largest batch that topics take.
+    pub batch_bytes_max: Option<u32>,
+    /// What is said instead of the truth.
+    pub twist_append: Twist<v1::AppendStreamResponse>,
+    pub twist_tail: Twist<v1::TailResponse>,
+    pub twist_update: Twist<v1::UpdateTailResponse>,
+    pub twist_topic: Twist<v1::DescribeTopicResponse>,
+    pub twist_identity: Twist<v1::InitProducerIdResponse>,
+    pub twist_committed: Twist<v1::FetchOffsetsResponse>,
+    /// What is said of offsets.
+    pub offsets_found: Vec<v1::OffsetFound>,
+}
+
+/// Changes `answer`, if that is wanted.
+fn apply<T>(twist: &mut Twist<T>, answer: &mut T) {
+    if let Some(twist) = twist {
+        twist(answer);
+    }
 }
 
 pub type Shared = Arc<(Mutex<World>, Notify)>;
@@ -281,6 +301,9 @@ impl Log {
         if let Some(&(_, _, base)) = again {
             return Ok((base, true));
         }
+        if sequence + count <= known.next_sequence {
+            return Err(Reason::DuplicateSequence);
+        }
         if sequence != known.next_sequence {
             return Err(Reason::OutOfOrderSequence);
         }
@@ -316,7 +339,9 @@ fn code(reason: Reason) -> Code {
         Reason::ShuttingDown => Code::Unavailable,
         Reason::Corrupt => Code::DataLoss,
         Reason::DuplicateSequence => Code::AlreadyExists,
-        Reason::BatchTooLarge | Reason::InvalidRequest => Code::InvalidArgument,
+        Reason::BatchTooLarge | Reason::InvalidRequest | Reason::InvalidRecordBatch => {
+            Code::InvalidArgument
+        }
         Reason::PartitionFailed => Code::Internal,
         _ => Code::FailedPrecondition,
     }

@@ -32,14 +32,21 @@ impl v1::topic_service_server::TopicService for Service {
         request: Request<v1::DescribeTopicRequest>,
     ) -> Result<Response<v1::DescribeTopicResponse>, Status> {
         let name = request.into_inner().name;
-        let partitions = self.world().topics.get(&name).copied();
+        let mut world = self.world();
+        let partitions = world.topics.get(&name).copied();
         let Some(partitions) = partitions else {
             return Err(status(Reason::TopicNotFound, &name));
         };
-        Ok(Response::new(v1::DescribeTopicResponse {
+        let mut described = v1::DescribeTopicResponse {
             topic: Some(topic(name, partitions)),
+            effective: Some(v1::TopicConfig {
+                max_batch_bytes: world.batch_bytes_max,
+                ..v1::TopicConfig::default()
+            }),
             ..v1::DescribeTopicResponse::default()
-        }))
+        };
+        apply(&mut world.twist_topic, &mut described);
+        Ok(Response::new(described))
     }
 
     async fn alter_topic(
