@@ -69,6 +69,7 @@ pub use error::{AppendError, ErrorKind, LogError, ReadError};
 pub use frame::Owner;
 pub use inspect::{InspectError, Inspected, InspectedCheckpoint, InspectedSegment};
 pub use log::Log;
+pub use producer_state::PRODUCER_ID_RESERVED_MAX;
 pub use reader::LogReader;
 pub use segment::index_blob_names;
 pub use segment_scan::{SegmentItem, SegmentPlace, SegmentScan};

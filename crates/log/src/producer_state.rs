@@ -57,11 +57,16 @@ pub(crate) struct Undo {
     before: Option<Producer>,
 }
 
+/// Producer ids above this one are stored as they come, and keep nobody from giving out ids: or a
+/// single batch with the largest of all would leave none.
+pub const PRODUCER_ID_RESERVED_MAX: i64 = 1 << 62;
+
 /// The producers of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProducerState {
     producers: BTreeMap<i64, Producer>,
-    /// The largest id ever seen, forgotten producers included; -1 when none.
+    /// The largest id ever seen up to [`PRODUCER_ID_RESERVED_MAX`], forgotten producers included;
+    /// -1 when none.
     id_max: i64,
 }
 
@@ -101,7 +106,9 @@ impl ProducerState {
     /// Notes an appended batch. `now` is when; on recovery, when the log was opened.
     pub(crate) fn record(&mut self, header: &BatchHeader, now: Timestamp) -> Undo {
         let producer_id = header.producer_id;
-        self.id_max = self.id_max.max(producer_id);
+        if producer_id <= PRODUCER_ID_RESERVED_MAX {
+            self.id_max = self.id_max.max(producer_id);
+        }
         let before = self.producers.get(&producer_id).cloned();
         let fresh = before
             .as_ref()

@@ -101,10 +101,11 @@ impl Broker {
         let meta = dirs.storage(META_DIR).await?;
         let archive = Archive::open(&config.archive, meta.clone()).await?;
         let store = TopicStore::new(meta.clone(), dirs.clone());
+        let ids_end = owner.producer_ids_end.clone();
         let env = TopicsEnv::new(dirs, clock.clone(), owner, &config, archive.clone());
         let topics = Topics::open(env, store).await?;
-        let producer_ids = ProducerIdAllocator::open(meta, topics.producer_id_max()).await;
-        let producer_ids = producer_ids.map_err(|error| OpenError::Metadata(error.to_string()))?;
+        let (seen, is_used) = (topics.producer_id_max(), !topics.is_empty());
+        let producer_ids = ProducerIdAllocator::open(meta, seen, is_used, ids_end).await?;
         let groups = Groups::open(
             &config.groups,
             clock.clone(),
@@ -250,5 +251,6 @@ fn owner_env(config: &BrokerConfig, counters: Arc<Counters>, tasks: TaskTracker)
         maintain_interval: Duration::from_millis(append.maintain_interval_ms),
         counters,
         tasks,
+        producer_ids_end: Arc::default(),
     }
 }

@@ -5,6 +5,7 @@
 //! the disk at once, over all partitions, the disk itself bounds.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use comlog_log::{AppendRequest, Log, LogError};
@@ -29,6 +30,8 @@ pub(crate) struct OwnerEnv {
     pub(crate) maintain_interval: Duration,
     pub(crate) counters: Arc<Counters>,
     pub(crate) tasks: TaskTracker,
+    /// Producer ids from here on were not given out.
+    pub(crate) producer_ids_end: Arc<AtomicI64>,
 }
 
 /// Owns a log: every change of it goes through this task, in the order of its queue.

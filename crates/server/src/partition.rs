@@ -1,7 +1,7 @@
 //! A partition as the rest of the server sees it: a reader, and a queue to the owner of its tail.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use comlog_log::{AppendError, AppendRequest, Appended, Log, LogConfig, LogError, LogReader};
 use comlog_proto::v1::Reason;
@@ -130,6 +130,8 @@ pub(crate) struct Partition {
     /// Set before the log is closed, so that who meets the closed log knows why.
     deleted: Arc<AtomicBool>,
     counters: Arc<Counters>,
+    /// Producer ids from here on were not given out.
+    producer_ids_end: Arc<AtomicI64>,
 }
 
 #[derive(Debug)]
@@ -171,6 +173,7 @@ impl Partition {
             limits: RwLock::new(limits),
             deleted,
             counters: env.counters.clone(),
+            producer_ids_end: env.producer_ids_end.clone(),
         }
     }
 
@@ -241,7 +244,7 @@ impl Partition {
         match room {
             Ok(room) => {
                 Counters::add(&self.counters.appending_batches, 1);
-                room.send(Command::Append(append));
+                room.send(Command::Append(self.checked(append)));
             }
             Err(error) => {
                 if let Some(lane) = &append.lane {
@@ -256,12 +259,31 @@ impl Partition {
         }
     }
 
+    /// Refuses, in its turn, a batch of a producer whose id nobody was given: the one who is given
+    /// it later would meet the sequences of a stranger, and the largest of all would leave none.
+    fn checked(&self, mut append: Append) -> Append {
+        let id = match &append.request {
+            Ok(request) => request.batch.header().producer_id,
+            Err(_) => return append,
+        };
+        let end = self.producer_ids_end.load(Ordering::Relaxed);
+        if id >= end {
+            let message = format!(
+                "producer id {id} was not given out by this server, the ids up to {} were: \
+                 InitProducerId gives one",
+                end - 1
+            );
+            append.request = Err(ServiceError::invalid(message).at(&self.key));
+        }
+        append
+    }
+
     /// Queues a batch, or refuses it as overloaded.
     pub(crate) fn try_send(&self, append: Append) -> Result<(), ServiceError> {
         let commands = self.commands()?;
         let appending = &self.counters.appending_batches;
         Counters::add(appending, 1);
-        let sent = commands.try_send(Command::Append(append));
+        let sent = commands.try_send(Command::Append(self.checked(append)));
         sent.map_err(|error| {
             Counters::subtract(appending, 1);
             match error {

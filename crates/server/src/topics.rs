@@ -109,6 +109,11 @@ impl Topics {
             && refused.any(|refused| refused.name.as_deref().is_none_or(|known| known == name))
     }
 
+    /// Whether there is nothing of any topic.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live.read().is_empty() && self.refused.is_empty() && self.deleted.is_empty()
+    }
+
     /// Why a topic of this name is there and not served.
     fn check_refused(&self, name: &str) -> Result<(), ServiceError> {
         let mut refused = self.refused.iter();

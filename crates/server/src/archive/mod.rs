@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use comlog_archive::{ArchiveError, ArchiveStore, Catalog, PartitionKeys, StoreOptions, Writer};
 use comlog_log::LogError;
+use comlog_log::frame::{Kind, Owner};
 use comlog_storage::{BlockCache, CacheOptions, Storage, StorageError, TieredStorage};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
@@ -26,11 +27,17 @@ pub use config::ArchiveConfig;
 pub use restore::{RestoreError, RestoreProgress, Restored, restore};
 pub use restored_offsets::ClampedOffset;
 
+use crate::meta_file::{Found, MetaFile, Place};
 use crate::topic_store::TopicMeta;
 use partition::Slot;
 
-/// The blob in which the data directory keeps its name as a writer.
-const WRITER_BLOB: &str = "archive-writer";
+/// Where the data directory keeps its name as a writer, twice.
+pub(crate) const WRITER_BLOBS: [&str; 2] = ["archive-writer", "archive-writer.copy"];
+/// What that file is.
+pub(crate) const WRITER_KIND: Kind = Kind {
+    magic: *b"comlogAW",
+    format: 1,
+};
 
 /// A topic's id and one of its partitions.
 type SlotKey = (String, u32);
@@ -151,7 +158,7 @@ impl Archive {
                 ..CacheOptions::default()
             },
         );
-        let writer_id = writer_id(&*meta).await?;
+        let writer_id = writer_id(meta.clone()).await?;
         Ok(Some(Arc::new(Archive {
             store,
             cache,
@@ -255,19 +262,32 @@ pub(crate) async fn in_front_of(
 }
 
 /// The name of this data directory, made with the first start.
-async fn writer_id(meta: &dyn Storage) -> Result<String, ArchiveError> {
-    if let Some(content) = meta.read_blob(WRITER_BLOB).await? {
-        let text = std::str::from_utf8(&content).unwrap_or_default().trim();
-        if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(text.to_owned());
+async fn writer_id(meta: Arc<dyn Storage>) -> Result<String, StorageError> {
+    let place = |blob: &str| Place {
+        storage: meta.clone(),
+        blob: blob.to_owned(),
+        path: format!("meta/{blob}"),
+    };
+    let file = MetaFile {
+        kind: WRITER_KIND,
+        owner: Owner::SERVER,
+        places: WRITER_BLOBS.map(place).to_vec(),
+    };
+    match file.read().await {
+        Found::Content(mut content) => {
+            file.mend(&mut content).await;
+            if let Ok(id) = std::str::from_utf8(&content.payload) {
+                return Ok(id.to_owned());
+            }
         }
-        tracing::warn!(
-            blob = WRITER_BLOB,
-            "damaged; this data directory gets a new name"
-        );
+        Found::Damaged { reason, .. } => tracing::error!(
+            reason,
+            "the name of this data directory is damaged, it gets a new one: the archive takes \
+             this server for another one that took over"
+        ),
+        Found::Nothing => {}
     }
     let id = crate::topics::random_id();
-    meta.write_blob(WRITER_BLOB, format!("{id}\n").into())
-        .await?;
+    file.write(1, id.as_bytes()).await?;
     Ok(id)
 }

@@ -20,8 +20,6 @@ use crate::{groups, producer_ids};
 
 /// Added to the newest leader epoch in the archive: the server that is gone may have raised it since.
 const UNKNOWN_EPOCHS: i32 = 1_000;
-/// Added to the largest producer id in the archive, for the same reason.
-const UNKNOWN_PRODUCERS: i64 = 1 << 32;
 /// A segment whose bytes are wrong is asked for this often.
 const ATTEMPTS: u32 = 3;
 
@@ -355,10 +353,7 @@ impl Restore<'_> {
             self.restored.clamped_offsets = clamped.map_err(RestoreError::Offsets)?;
         }
         let storage = self.data_dir.storage(crate::broker::META_DIR)?;
-        let next = (self.producer_id_max + 1).saturating_add(UNKNOWN_PRODUCERS);
-        storage
-            .write_blob(producer_ids::BLOB, producer_ids::encode(next))
-            .await?;
+        producer_ids::restore(storage, self.producer_id_max).await?;
         Ok(self.restored)
     }
 }

@@ -9,6 +9,7 @@ mod group_commit;
 mod groups;
 mod legacy;
 mod lost_files;
+mod producer_ids;
 mod read;
 mod restart;
 mod shutdown;

@@ -70,15 +70,6 @@ async fn producer_ids_are_never_given_out_twice() {
         }
         server = server.restart(BrokerConfig::default()).await;
     }
-    // Above any id in a log, too.
-    let request = v1::AppendBatchesRequest {
-        topic: "t".to_owned(),
-        batches: batch_of(&["v"], 1_000_000, 0, 0),
-        ..Default::default()
-    };
-    server.log().append_batches(request).await.expect("appends");
-    let server = server.restart(BrokerConfig::default()).await;
-    assert!(server.init_producer_id().await > 1_000_000);
 }
 
 #[tokio::test]
