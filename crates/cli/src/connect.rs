@@ -28,7 +28,7 @@ pub(crate) struct ServerArgs {
     /// For https, a PEM file with the authority that signed the server's certificate [default: those that the system trusts]
     #[arg(long, env = "COMLOG_CA_CERT", value_name = "FILE", global = true)]
     pub(crate) ca_cert: Option<PathBuf>,
-    /// How long one call may take
+    /// How long one call may take, attempts and waits between them included
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = units::parse_duration, global = true)]
     pub(crate) timeout: Duration,
 }
@@ -43,11 +43,16 @@ impl ServerArgs {
         let mut config = ClientConfig::new(&self.server)
             .connect_timeout(self.timeout)
             .request_timeout(self.timeout)
+            .call_timeout(self.timeout)
             .retry(retry);
+        config.validate()?;
         if let Some(path) = &self.ca_cert {
             let pem =
                 std::fs::read(path).map_err(|error| CliError::file(path.display(), &error))?;
             config = config.ca_certificate(pem);
+            let about =
+                |error| CliError::from(error).about(format_args!("--ca-cert {}", path.display()));
+            config.validate().map_err(about)?;
         }
         Ok(Client::new(config)?)
     }

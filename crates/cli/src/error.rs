@@ -52,6 +52,20 @@ impl CliError {
         })
     }
 
+    /// The same with `what` it is about before it.
+    pub(crate) fn about(self, what: impl std::fmt::Display) -> CliError {
+        let say = |message| format!("{what}: {message}");
+        match self {
+            CliError::Failed(message) => CliError::Failed(say(message)),
+            CliError::Usage(message) => CliError::Usage(say(message)),
+            CliError::NotFound(message) => CliError::NotFound(say(message)),
+            CliError::Unavailable(message) => CliError::Unavailable(say(message)),
+            CliError::OutOfRange(message) => CliError::OutOfRange(say(message)),
+            CliError::Corrupt(message) => CliError::Corrupt(say(message)),
+            CliError::ClosedPipe => CliError::ClosedPipe,
+        }
+    }
+
     /// An error of reading or writing `what`, a file or "standard input".
     pub(crate) fn file(what: impl std::fmt::Display, error: &io::Error) -> CliError {
         match error.kind() {
@@ -73,12 +87,22 @@ impl From<io::Error> for CliError {
     }
 }
 
+/// Whether there is no server to talk to, as against one that talks otherwise.
+fn nobody_listens(error: &comlog_client::Error) -> bool {
+    use comlog_client::Error::{DeliveryTimeout, Unavailable};
+    match error {
+        DeliveryTimeout(Some(last)) => nobody_listens(last),
+        Unavailable { connected, .. } => !connected,
+        _ => false,
+    }
+}
+
 /// What the client says, by what it means.
 impl From<comlog_client::Error> for CliError {
     fn from(error: comlog_client::Error) -> CliError {
         let message = error.to_string();
         match error.kind() {
-            ErrorKind::Retry if matches!(error, comlog_client::Error::Unavailable { .. }) => {
+            ErrorKind::Retry if nobody_listens(&error) => {
                 CliError::Unavailable(format!("{message}: {START_HELP}"))
             }
             ErrorKind::Retry => CliError::Unavailable(message),

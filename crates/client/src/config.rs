@@ -4,6 +4,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tonic::metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -25,6 +27,24 @@ pub(crate) fn check_span(name: &str, span: Duration) -> Result<()> {
     if span.is_zero() || span > SPAN_MAX {
         let message = format!("{name} must be above 0 and at most 10,000 days");
         return Err(Error::config(message));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// [`Error::Config`] unless there is a certificate in `pem`, and each can be trusted.
+fn check_authorities(pem: &[u8]) -> Result<()> {
+    let wrong = |why: String| Error::config(format!("ca_certificate: {why}"));
+    let mut trusted = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        let added = trusted.add(certificate);
+        added.map_err(|error| wrong(format!("not a certificate: {error}")))?;
+    }
+    if trusted.is_empty() {
+        return Err(wrong(
+            "there is no certificate in PEM form in it".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -175,6 +195,9 @@ impl ClientConfig {
         check_span("keepalive_interval", interval)?;
         if self.message_bytes_max < 1 << 16 {
             return Err(Error::config("message_bytes_max must be at least 64 KiB"));
+        }
+        if let Some(pem) = &self.ca_certificate {
+            check_authorities(pem)?;
         }
         self.metadata()?;
         self.endpoint().map(drop)

@@ -480,6 +480,7 @@ impl Consumer {
 
     fn tail_ended(&self) -> Error {
         Error::Unavailable {
+            connected: true,
             server: self.client.config().server.clone(),
             message: Arc::from("the server ended the tail"),
         }

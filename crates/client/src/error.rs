@@ -25,6 +25,9 @@ pub enum Error {
     Unavailable {
         /// The URL.
         server: Arc<str>,
+        /// Whether somebody listens there: it was the connection that failed, then or later, not
+        /// the attempt to make one.
+        connected: bool,
         /// What the transport said.
         message: Arc<str>,
     },
@@ -174,11 +177,12 @@ impl Error {
         if error.reason != Reason::Unspecified {
             return Error::Server(Arc::new(error));
         }
-        let message = || Arc::from(describe(status));
+        let message = || Arc::from(describe(status, server));
         match status.code() {
             // The server names a reason: these come from the transport, on either side.
             Code::Unavailable | Code::Unknown | Code::Internal => Error::Unavailable {
                 server: server.clone(),
+                connected: !is_unconnected(status),
                 message: message(),
             },
             Code::Cancelled | Code::DeadlineExceeded => Error::Timeout(message()),
@@ -272,17 +276,55 @@ impl ServerError {
 
 /// The status and what lies beneath it, each thing once: tonic's own layer only says
 /// "transport error", and layers quote each other.
-fn describe(status: &Status) -> String {
+fn describe(status: &Status, server: &str) -> String {
     let mut message = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
+    for error in causes(status) {
         let text = error.to_string();
         if !message.contains(&text) && text != "transport error" {
             message = format!("{message}: {text}");
         }
-        source = error.source();
     }
-    message
+    match advice(&message, server, is_unconnected(status)) {
+        Some(advice) => format!("{message}; {advice}"),
+        None => message,
+    }
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let first = std::error::Error::source(status);
+    std::iter::successors(first, |error| error.source())
+}
+
+/// Whether no connection came about at all.
+fn is_unconnected(status: &Status) -> bool {
+    let text = |error: &(dyn std::error::Error + 'static)| error.to_string();
+    causes(status).map(text).any(|text| {
+        ["tcp connect error", "dns error", "tcp open error"]
+            .iter()
+            .any(|what| text.contains(what))
+    })
+}
+
+/// What helps when both sides do not agree on TLS.
+fn advice(message: &str, server: &str, unconnected: bool) -> Option<&'static str> {
+    if message.contains("CaUsedAsEndEntity") {
+        return Some(
+            "the server's certificate is one of an authority; make one for a server, with \
+             `openssl req -x509 -addext basicConstraints=critical,CA:FALSE`",
+        );
+    }
+    if message.contains("UnknownIssuer") {
+        return Some(
+            "the authority that signed its certificate is not trusted; name its certificate",
+        );
+    }
+    let encrypted = server.starts_with("https:");
+    if encrypted && (message.contains("InvalidContentType") || message.contains("corrupt message"))
+    {
+        return Some("it speaks no TLS there: http:// may be right");
+    }
+    let at_once = message.contains("connection closed") || message.contains("http2 error");
+    (!encrypted && !unconnected && at_once).then_some("if it speaks TLS there, https:// is right")
 }
 
 fn because(error: Option<&Error>) -> String {

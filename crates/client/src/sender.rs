@@ -474,6 +474,7 @@ async fn init_producer_id(client: &Client, raise: Option<(i64, i16)>) -> Result<
 
 fn ended(client: &Client) -> Error {
     Error::Unavailable {
+        connected: true,
         server: client.config().server.clone(),
         message: Arc::from("the server ended the append stream"),
     }

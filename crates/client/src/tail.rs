@@ -128,6 +128,7 @@ async fn open_tail(client: &Client, channel: Channel, request: v1::TailRequest) 
             positions: opened.positions,
         }),
         _ => Err(Error::Unavailable {
+            connected: true,
             server: client.config().server.clone(),
             message: Arc::from("the tail ended before it began"),
         }),

@@ -5,8 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::TlsConfig;
@@ -14,6 +16,11 @@ use crate::config::TlsConfig;
 /// Where the certificate for development is kept, in the data directory.
 pub const SELF_SIGNED_CERT: &str = "tls-self-signed/cert.pem";
 const SELF_SIGNED_KEY: &str = "key.pem";
+
+/// How to make a certificate that every client takes.
+const MAKE_CERTIFICATE: &str = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
+    -nodes -days 365 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+    -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out cert.pem";
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +64,41 @@ pub(crate) fn acceptor(
     } else {
         (config.cert.clone(), config.key.clone())
     };
+    let chain = certificates(&cert)?;
+    if is_of_authority(&chain) {
+        tracing::warn!(
+            certificate = %cert.display(),
+            "this is the certificate of an authority, which strict clients refuse for a server \
+             (CaUsedAsEndEntity), comlog's own among them; make another: {MAKE_CERTIFICATE}"
+        );
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(certificates(&cert)?, private_key(&key)?)?;
+        .with_single_cert(chain, private_key(&key)?)?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(server))))
+}
+
+/// Whether clients will refuse the first certificate of `chain` for what it is, whoever signed it.
+fn is_of_authority(chain: &[CertificateDer<'static>]) -> bool {
+    let Some((certificate, others)) = chain.split_first() else {
+        return false;
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(chain.iter().cloned());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let Ok((verifier, name)) =
+        verifier.map(|verifier| (verifier, ServerName::try_from("localhost")))
+    else {
+        return false;
+    };
+    let Ok(name) = name else { return false };
+    let now = UnixTime::now();
+    let verified = verifier.verify_server_cert(certificate, others, &name, &[], now);
+    verified.is_err_and(|error| error.to_string().contains("CaUsedAsEndEntity"))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
