@@ -4,10 +4,12 @@ use std::io::{self, Write};
 
 use comlog_record::Record;
 
+use crate::escape;
+
 /// Which fields there are, for the help text.
 pub(crate) const FIELDS_HELP: &str = "\
 %v value, %k key, %o offset, %p partition, %T topic, %t timestamp (Unix ms), %h headers \
-(name=value, comma between), %% a percent sign; \\n \\t \\r \\0 \\\\ as usual";
+(name=value, comma between), %% a percent sign; \\n \\t \\r \\0 \\\\ \\xHH as in printf";
 
 /// One record and where it comes from.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +53,7 @@ impl Format {
                         pieces.push(piece);
                     }
                 },
-                '\\' => literal.push(escape(chars.next())?),
+                '\\' => literal.push(escape::escape(&mut chars)?),
                 other => literal.extend(other.encode_utf8(&mut [0; 4]).bytes()),
             }
         }
@@ -105,17 +107,6 @@ fn field(letter: Option<char>) -> Result<Piece, String> {
     })
 }
 
-fn escape(letter: Option<char>) -> Result<u8, String> {
-    match letter {
-        Some('n') => Ok(b'\n'),
-        Some('t') => Ok(b'\t'),
-        Some('r') => Ok(b'\r'),
-        Some('0') => Ok(0),
-        Some('\\') => Ok(b'\\'),
-        _ => Err(r"a backslash stands before n, t, r, 0 or another backslash".to_owned()),
-    }
-}
-
 fn write_headers(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
     for (index, (name, value)) in record.headers.enumerate() {
         if index > 0 {
@@ -161,8 +152,8 @@ mod tests {
     #[test]
     fn fields_and_escapes_are_replaced() {
         assert_eq!(
-            print(r"%T/%p@%o %t %k=%v%%\n\\", Some(b"\xff")),
-            b"t/3@7 99 k=\xff%\n\\"
+            print(r"%T/%p@%o %t %k=%v%%\n\\\x1e", Some(b"\xff")),
+            b"t/3@7 99 k=\xff%\n\\\x1e"
         );
         assert_eq!(print("%v|%h|", None), b"||");
     }

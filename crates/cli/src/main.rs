@@ -5,6 +5,7 @@ mod commands;
 mod confirm;
 mod connect;
 mod error;
+mod escape;
 mod format;
 mod frame_reader;
 mod framing;

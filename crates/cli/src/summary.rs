@@ -1,14 +1,19 @@
-//! What `produce` has sent, as far as it is acknowledged.
+//! What became of the records that `produce` has sent.
 
 use std::collections::BTreeMap;
 
+use comlog_client::{Error, ErrorKind};
 use serde_json::{Value, json};
 
-/// Counts acknowledged records and where they stand.
+/// Counts records by what became of them, and where those stand that were acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     /// Records acknowledged.
     pub(crate) records: u64,
+    /// Records that are not in the log.
+    pub(crate) refused: u64,
+    /// Records that were sent and may be in the log or not.
+    pub(crate) in_doubt: u64,
     /// First offset and the offset behind the last, by partition.
     ranges: BTreeMap<u32, (i64, i64)>,
 }
@@ -20,12 +25,26 @@ impl Summary {
         let Some(offset) = offset else {
             return;
         };
-        let range = self.ranges.entry(partition).or_insert((offset, offset + 1));
+        let end = offset.saturating_add(1);
+        let range = self.ranges.entry(partition).or_insert((offset, end));
         range.0 = range.0.min(offset);
-        range.1 = range.1.max(offset + 1);
+        range.1 = range.1.max(end);
     }
 
-    /// For people: `3 records, orders/0 offsets [5, 8)`.
+    /// Notes a record that was not acknowledged, and why.
+    pub(crate) fn add_failed(&mut self, error: &Error) {
+        let decided = match error {
+            Error::Server(_) => error.kind() != ErrorKind::Internal,
+            error => error.kind() == ErrorKind::Invalid,
+        };
+        if decided {
+            self.refused += 1;
+        } else {
+            self.in_doubt += 1;
+        }
+    }
+
+    /// For people: `3 records, orders/0 offsets [5, 8), 1 refused`.
     pub(crate) fn to_text(&self, topic: &str) -> String {
         let unit = if self.records == 1 {
             "record"
@@ -38,7 +57,14 @@ impl Summary {
                 format!(", {topic}/{partition} offsets [{start}, {end})")
             })
             .collect();
-        format!("{} {unit}{ranges}", self.records)
+        let mut text = format!("{} {unit}{ranges}", self.records);
+        if self.refused > 0 {
+            text += &format!(", {} refused", self.refused);
+        }
+        if self.in_doubt > 0 {
+            text += &format!(", {} in doubt (in the log or not)", self.in_doubt);
+        }
+        text
     }
 
     /// For programs.
@@ -49,7 +75,13 @@ impl Summary {
                 json!({"partition": partition, "start_offset": start, "end_offset": end})
             })
             .collect();
-        json!({"topic": topic, "records": self.records, "partitions": ranges})
+        json!({
+            "topic": topic,
+            "records": self.records,
+            "refused": self.refused,
+            "in_doubt": self.in_doubt,
+            "partitions": ranges,
+        })
     }
 }
 
@@ -69,5 +101,13 @@ mod tests {
             "4 records, t/0 offsets [3, 4), t/1 offsets [6, 9)"
         );
         assert_eq!(summary.to_json("t")["partitions"][1]["end_offset"], 9);
+        summary.add(0, Some(i64::MAX));
+        summary.add_failed(&Error::DeliveryTimeout(None));
+        summary.add_failed(&Error::InvalidState("no"));
+        let json = summary.to_json("t");
+        assert_eq!(
+            (&json["refused"], &json["in_doubt"]),
+            (&1.into(), &1.into())
+        );
     }
 }

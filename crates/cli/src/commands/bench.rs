@@ -236,7 +236,7 @@ impl Bench<'_> {
         };
         let reaches = ends.iter().map(reach).collect();
         let started = Instant::now();
-        let mut reader = Reader::new(client, &self.topic, reaches, self.server.timeout, false)?;
+        let mut reader = Reader::new(client, &self.topic, reaches, self.server.timeout, None)?;
         let mut records = 0;
         while let Some(batches) = reader.next().await? {
             for record in batches.iter().flat_map(FetchedBatch::iter) {

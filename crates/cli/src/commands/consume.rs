@@ -1,5 +1,7 @@
 //! `comlog consume TOPIC`.
 
+use std::time::Duration;
+
 use clap::Args;
 use comlog_client::{Client, FetchedBatch};
 use comlog_proto::v1;
@@ -14,7 +16,8 @@ use crate::framing::OutputFraming;
 use crate::json::put_record;
 use crate::output::Out;
 use crate::position::Position;
-use crate::reader::{Reach, Reader};
+use crate::reader::{Following, Reach, Reader};
+use crate::units;
 
 /// Prints the records of a topic: each value on a line, up to the end of the log
 #[derive(Debug, Args)]
@@ -26,7 +29,8 @@ Examples:
   comlog consume orders --partition 2 --from 1000 --count 10 -o json
   comlog consume photos --framing none > photo.jpg
 
-The partitions are read at once: each in its order, their records interleaved.")]
+The partitions are read at once: each in its order, their records interleaved. With --follow,
+partitions that are added to the topic are read too, from their beginning.")]
 pub(crate) struct ConsumeArgs {
     /// The topic
     topic: String,
@@ -36,7 +40,7 @@ pub(crate) struct ConsumeArgs {
     /// Where to begin: earliest, latest, an offset, or @TIME (@2026-11-23T10:00:00Z, @-15m)
     #[arg(long, value_name = "POSITION", default_value = "earliest", value_parser = Position::parse)]
     from: Position,
-    /// Where to stop: before this offset, or before the first record of @TIME or later
+    /// Where to stop: before this offset, or before the first record of @TIME or later; with --follow at the latest five seconds after @TIME
     #[arg(long, value_name = "POSITION", value_parser = Position::parse)]
     until: Option<Position>,
     /// Stop after so many records
@@ -45,6 +49,9 @@ pub(crate) struct ConsumeArgs {
     /// Wait for more at the end of the log
     #[arg(short, long)]
     follow: bool,
+    /// With --follow, how often to look for partitions that were added
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = units::parse_duration)]
+    metadata_age: Duration,
     /// How values are told apart
     #[arg(long, value_enum, default_value_t, conflicts_with = "format")]
     framing: OutputFraming,
@@ -57,7 +64,8 @@ pub(crate) struct ConsumeArgs {
 pub(crate) async fn run(args: &ConsumeArgs, server: &ServerArgs, out: &mut Out) -> Result<()> {
     let client = server.client()?;
     let reaches = reaches(args, &client).await?;
-    let mut reader = Reader::new(&client, &args.topic, reaches, server.timeout, args.follow)?;
+    let following = args.follow.then(|| following(args, &reaches));
+    let mut reader = Reader::new(&client, &args.topic, reaches, server.timeout, following)?;
     let mut printer = Printer {
         args,
         left: args.count.unwrap_or(u64::MAX),
@@ -77,6 +85,25 @@ pub(crate) async fn run(args: &ConsumeArgs, server: &ServerArgs, out: &mut Out) 
         out.flush()?;
     }
     out.flush()
+}
+
+/// How the end of the log is followed: what is added is read unless it lies behind the end.
+fn following(args: &ConsumeArgs, reaches: &[Reach]) -> Following {
+    let end = match args.until {
+        None | Some(Position::Time(_)) => Some(None),
+        Some(Position::Offset(offset)) => Some(Some(Offset(offset))),
+        Some(Position::Earliest | Position::Latest) => None,
+    };
+    let all = args.partition.is_empty();
+    let known = reaches.iter().map(|reach| reach.partition + 1).max();
+    Following {
+        added_behind: end.filter(|_| all).map(|end| (known.unwrap_or(0), end)),
+        metadata_age: args.metadata_age,
+        until_ms: match args.until {
+            Some(Position::Time(ms)) => Some(ms),
+            _ => None,
+        },
+    }
 }
 
 /// Where each partition is read from and to.

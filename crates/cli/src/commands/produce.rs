@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use comlog_client::{Delivery, Producer, ProducerConfig, ProducerRecord};
+use comlog_client::{Delivered, Delivery, Producer, ProducerConfig, ProducerRecord};
 use comlog_proto::v1;
 use comlog_record::HeaderRef;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,11 +17,14 @@ use tokio::sync::mpsc;
 use crate::commands::topic::Durability;
 use crate::connect::ServerArgs;
 use crate::error::{CliError, Result};
+use crate::escape;
 use crate::frame_reader::{FrameReader, Framing};
 use crate::output::Out;
 use crate::summary::Summary;
 use crate::units;
 
+/// So many refused records are named; more are only counted.
+const REFUSED_NAMED_MAX: u64 = 10;
 /// Groups of records read ahead, each at most what one read of the input gives.
 const GROUPS_AHEAD: usize = 4;
 
@@ -37,7 +40,10 @@ A line's newline is not part of its record, and a last line without one is a rec
 --framing keep-newlines and `consume --framing none` the exact bytes of the input come back.
 
 A retry after a broken connection neither loses nor doubles a record. At the end, and after Ctrl-C,
-the number of acknowledged records and their offsets are printed on standard error.")]
+the number of acknowledged records and their offsets are printed on standard error, and how many
+were refused or are in doubt. A record too large for the topic is refused alone, named, and the
+others go on; any other failure ends the input. A partition that has failed is tried until
+--delivery-timeout, since a restart of the server may mend it.")]
 pub(crate) struct ProduceArgs {
     /// The topic
     topic: String,
@@ -46,9 +52,9 @@ pub(crate) struct ProduceArgs {
     /// How records are told apart
     #[arg(long, value_enum, default_value_t)]
     framing: Framing,
-    /// What stands before the first of these is the record's key; a record without one is an error
-    #[arg(short, long, value_name = "TEXT")]
-    key_separator: Option<String>,
+    /// What stands before the first of these is the record's key; a record without one is an error (\t \n \0 \xHH \\ as in printf)
+    #[arg(short, long, value_name = "TEXT", value_parser = escape::parse_separator)]
+    key_separator: Option<Bytes>,
     /// A header for every record; may repeat
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
     headers: Vec<(Bytes, Bytes)>,
@@ -98,6 +104,7 @@ impl ProduceArgs {
             .config()
             .compression(self.compression.to_record())
             .durability(durability)
+            .retry_failed_partitions(true)
             .record_bytes_max(self.record_bytes_max as usize)
     }
 }
@@ -159,6 +166,7 @@ pub(crate) async fn run(args: &ProduceArgs, server: &ServerArgs, out: &mut Out) 
         taken: 0,
         pending: VecDeque::new(),
         summary: Summary::default(),
+        failure: None,
     };
     let sent = tokio::select! {
         biased;
@@ -171,14 +179,14 @@ pub(crate) async fn run(args: &ProduceArgs, server: &ServerArgs, out: &mut Out) 
         () = interrupt() => Err(CliError::Failed("interrupted".to_owned())),
         closed = producer.close() => closed.map_err(CliError::from),
     };
-    let settled = sending.settle();
+    sending.settle_all();
     progress.finish_and_clear();
     eprintln!("{}", sending.summary.to_text(&args.topic));
     if out.is_json() {
         out.json(&sending.summary.to_json(&args.topic))?;
         out.flush()?;
     }
-    sent.and(closed).and(settled)
+    sent.and(sending.failure.map_or(Ok(()), Err)).and(closed)
 }
 
 /// Resolves at Ctrl-C; never where the signal cannot be caught.
@@ -198,9 +206,11 @@ struct Sending<'a> {
     progress: &'a ProgressBar,
     /// Records taken from the input.
     taken: u64,
-    /// Not acknowledged when last looked at; bounded by the producer's buffer.
-    pending: VecDeque<Delivery>,
+    /// Not acknowledged when last looked at, with their numbers; bounded by the producer's buffer.
+    pending: VecDeque<(u64, Delivery)>,
     summary: Summary,
+    /// Of the first record that failed.
+    failure: Option<CliError>,
 }
 
 impl Sending<'_> {
@@ -223,9 +233,12 @@ impl Sending<'_> {
                     headers: &headers,
                     timestamp: None,
                 };
-                self.pending.push_back(self.producer.send(record).await?);
+                let delivery = self.producer.send(record).await?;
+                self.pending.push_back((self.taken, delivery));
             }
-            self.settle()?;
+            if !self.settle() {
+                return Ok(());
+            }
             self.progress
                 .set_message(format!("{} acknowledged", self.summary.records));
         }
@@ -237,24 +250,59 @@ impl Sending<'_> {
         let (Some(separator), Some(record)) = (&self.args.key_separator, record) else {
             return Ok((None, record));
         };
-        match memchr::memmem::find(record, separator.as_bytes()) {
+        match memchr::memmem::find(record, separator) {
             Some(at) => Ok((Some(&record[..at]), Some(&record[at + separator.len()..]))),
             None => Err(CliError::Failed(format!(
-                "record {} holds no {separator:?}",
-                self.taken
+                "record {} holds no \"{}\"",
+                self.taken,
+                separator.escape_ascii()
             ))),
         }
     }
 
-    /// Counts what was acknowledged meanwhile.
-    fn settle(&mut self) -> Result<()> {
-        while let Some(result) = self.pending.front().and_then(Delivery::try_result) {
-            self.pending.pop_front();
-            let delivered = result?;
-            self.summary
-                .add(delivered.partition, delivered.offset.map(|offset| offset.0));
+    /// Counts what was decided meanwhile; `false` when no more is to be sent.
+    fn settle(&mut self) -> bool {
+        let mut goes_on = true;
+        let decided = |(_, delivery): &(u64, Delivery)| delivery.try_result();
+        while let Some(result) = self.pending.front().and_then(decided) {
+            if let Some((number, _)) = self.pending.pop_front() {
+                goes_on &= self.count(number, result);
+            }
         }
-        Ok(())
+        goes_on
+    }
+
+    /// Counts everything, decided or not.
+    fn settle_all(&mut self) {
+        for (number, delivery) in std::mem::take(&mut self.pending) {
+            match delivery.try_result() {
+                Some(result) => drop(self.count(number, result)),
+                None => self.summary.in_doubt += 1,
+            }
+        }
+    }
+
+    /// Counts a record; `false` when others would fare no better.
+    fn count(&mut self, number: u64, result: Result<Delivered, comlog_client::Error>) -> bool {
+        let error = match result {
+            Ok(delivered) => {
+                let offset = delivered.offset.map(|offset| offset.0);
+                self.summary.add(delivered.partition, offset);
+                return true;
+            }
+            Err(error) => error,
+        };
+        self.summary.add_failed(&error);
+        let alone = error.reason() == v1::Reason::BatchTooLarge;
+        let error = CliError::from(error).about(format_args!("record {number}"));
+        match &self.failure {
+            None => self.failure = Some(error),
+            Some(_) if alone && self.summary.refused <= REFUSED_NAMED_MAX => {
+                self.progress.suspend(|| eprintln!("comlog: {error}"));
+            }
+            Some(_) => {}
+        }
+        alone
     }
 }
 

@@ -1,4 +1,5 @@
 //! The real binary: a server on a free port, and commands against it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -47,6 +48,21 @@ impl Server {
             child,
             url,
         }
+    }
+
+    /// SIGSTOP: it listens on, and does nothing.
+    pub(crate) fn pause(&self) {
+        signal(&self.child, "STOP");
+    }
+
+    /// Ends [`Server::pause`].
+    pub(crate) fn resume(&self) {
+        signal(&self.child, "CONT");
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(log_file(&self.data_dir)).expect("it logs")
     }
 
     /// Where its data lies.
@@ -174,14 +190,20 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(status.success());
 }
 
+/// Beside the data directory.
+fn log_file(data_dir: &Path) -> PathBuf {
+    data_dir.with_extension("log")
+}
+
 fn spawn(data_dir: &Path, listen: &str, args: &[String]) -> (Child, String) {
+    let log = std::fs::File::create(log_file(data_dir)).expect("a file for the log");
     let mut child = Command::new(env!("CARGO_BIN_EXE_comlog"))
         .args(["serve", "--listen", listen, "--data-dir"])
         .arg(data_dir)
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .expect("the binary was built for this test");
     let mut ready = String::new();
