@@ -18,6 +18,7 @@ import time
 import archived
 import fault_proxy
 import grpc
+import harness
 import scenarios
 from archived import MIB
 
@@ -158,8 +159,8 @@ class Killer:
         return f"{'/'.join(methods)} of {word}, {stage}" + ("" if self.hit else ": never came")
 
 
-def kills(checks, place, store, name, count):
-    """The drill against one store."""
+def kills(checks, place, store, name):
+    """The drill against one store, in its half of the time."""
     rng = random.Random(place.seed)
     proxy = fault_proxy.FaultProxy(store.port)
     server = place.server(store, name, port=proxy.port, settings=SETTINGS)
@@ -168,7 +169,8 @@ def kills(checks, place, store, name, count):
     log.commit("watcher", "killed", 0)
     producers = [Producer(partition, place.seed + partition) for partition in range(PARTITIONS)]
     hits = 0
-    for number in range(1, count + 1):
+    rounds = harness.Rounds(place.args, share=1 / 2)
+    for number in (at + 1 for at in rounds):
         killer = Killer(server, proxy, rng)
         for producer in producers:
             producer.begin(log)
@@ -186,7 +188,7 @@ def kills(checks, place, store, name, count):
         committed = [at[2] for at in log.committed("watcher")]
         checks.check(f"{name}: committed before kill {number}, and still", committed == [number - 1], committed)
         log.commit("watcher", "killed", number)
-    print(f"{name}: {hits} of {count} kills were in the moment drawn")
+    print(f"{name}: {hits} of {rounds.done} kills were in the moment drawn")
     aftermath(checks, place, store, server, proxy, log, name, topic, producers)
 
 
@@ -213,13 +215,13 @@ def aftermath(checks, place, store, server, proxy, log, name, topic, producers):
 
 def kills_garage(checks, place):
     """Against garage, one writer by promise."""
-    kills(checks, place, place.garage(), "kills-garage", 50 if place.full else 8)
+    kills(checks, place, place.garage(), "kills-garage")
 
 
 def kills_moto(checks, place):
     """Against moto, conditional writes."""
-    kills(checks, place, place.moto(), "kills-moto", 50 if place.full else 8)
+    kills(checks, place, place.moto(), "kills-moto")
 
 
 if __name__ == "__main__":
-    scenarios.main(__doc__, [kills_garage, kills_moto])
+    scenarios.main(__doc__, [kills_garage, kills_moto], rounds=(50, "kill"))

@@ -118,6 +118,7 @@ def main():
     parser.add_argument("--lines", type=int, default=0, help="only so many lines (default: all)")
     parser.add_argument("--kills", type=int, default=10, help="kills for each codec (default 10)")
     parser.add_argument("--codec", action="append", choices=CODECS, help="only this codec; may repeat")
+    harness.Rounds.arguments(parser, len(CODECS), "codec")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
     args = parser.parse_args()
     print(f"seed {args.seed}")
@@ -125,7 +126,9 @@ def main():
     newlines = text.count(b"\n")
     print(f"{newlines} lines")
     passed = failed = 0
-    for number, codec in enumerate(args.codec or CODECS):
+    codecs = args.codec or CODECS
+    for number in harness.Rounds(args):
+        codec = codecs[number % len(codecs)]
         folder = pathlib.Path(tempfile.mkdtemp(prefix="comlog-dumpavail-"))
         try:
             good = one_codec(folder, text, codec, args.kills, args.seed + number)

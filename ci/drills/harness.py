@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -37,6 +38,40 @@ def binary():
     if not path or not os.access(path, os.X_OK):
         sys.exit("COMLOG_BIN must name the comlog binary; `cargo xtask drill NAME` sets it")
     return path
+
+
+class Rounds:
+    """How often a drill repeats what it does: a share of time, and a count that must be reached.
+
+    The long form, `cargo xtask drill NAME --rounds N`, goes N rounds. In the tests it is
+    `--seconds S --least M`: rounds until S seconds have passed, but never fewer than M.
+    """
+
+    @staticmethod
+    def arguments(parser, default, what):
+        """Adds the options; a round is one `what`."""
+        parser.add_argument("--rounds", type=int, default=default, help=f"{what}s (default {default})")
+        parser.add_argument("--seconds", type=float, help="stop after so many seconds instead")
+        parser.add_argument("--least", type=int, default=1, help=f"with --seconds: {what}s all the same")
+
+    def __init__(self, args, share=1.0):
+        """For the drill as a whole, or for one part that gets this share of it."""
+        self.seconds = None if args.seconds is None else args.seconds * share
+        self.least = args.least
+        self.most = args.rounds
+        self.done = 0
+
+    def __iter__(self):
+        """The number of each round, from 0 on."""
+        began = time.monotonic()
+        while self._goes_on(time.monotonic() - began):
+            yield self.done
+            self.done += 1
+
+    def _goes_on(self, passed):
+        if self.seconds is None:
+            return self.done < self.most
+        return self.done < self.least or passed < self.seconds
 
 
 class Checks:

@@ -19,8 +19,9 @@ from archived import Archived
 class Place:
     """Where the scenarios run: a folder, and stores that are started when first asked for."""
 
-    def __init__(self, folder, full, seed):
-        self.folder, self.full, self.seed = folder, full, seed
+    def __init__(self, folder, args):
+        self.folder, self.args = folder, args
+        self.full, self.seed = args.full, args.seed
         self.stores = {}
         self.servers = []
 
@@ -88,16 +89,18 @@ def run(scenarios, place):
     return checks.summary()
 
 
-def main(description, scenarios):
-    """The command line of a drill."""
+def main(description, scenarios, rounds=None):
+    """The command line of a drill; one whose scenarios repeat something says what a round is."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="more of everything")
     parser.add_argument("--only", action="append", help="only scenarios of this name; may repeat")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
+    if rounds:
+        harness.Rounds.arguments(parser, *rounds)
     args = parser.parse_args()
     print(f"seed {args.seed}")
     chosen = [scenario for scenario in scenarios if not args.only or scenario.__name__ in args.only]
     if not chosen:
         sys.exit(f"there are: {', '.join(scenario.__name__ for scenario in scenarios)}")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="comlog-archive-"))
-    sys.exit(run(chosen, Place(folder, args.full, args.seed)))
+    sys.exit(run(chosen, Place(folder, args)))

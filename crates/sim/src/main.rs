@@ -1,6 +1,7 @@
 //! `comlog-sim`: many seeds, or one in detail.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use comlog_sim::{Options, Summary, run};
@@ -12,6 +13,12 @@ struct Arguments {
     /// How many seeds to run
     #[arg(long, default_value_t = 2_000)]
     seeds: u64,
+    /// Stop after so many seconds, though not before `--least` seeds
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// With `--seconds`: how many seeds to run all the same
+    #[arg(long, default_value_t = 1)]
+    least: u64,
     /// The first of them
     #[arg(long, default_value_t = 0)]
     start: u64,
@@ -40,10 +47,16 @@ fn main() -> ExitCode {
         Some(seed) => seed..seed.saturating_add(1),
         None => arguments.start..arguments.start.saturating_add(arguments.seeds),
     };
-    let count = seeds.end - seeds.start;
+    let started = Instant::now();
+    let share = arguments.seconds.map(Duration::from_secs);
+    let mut count = 0;
     let mut total = Summary::default();
     let mut failed = 0;
     for seed in seeds {
+        if count >= arguments.least && share.is_some_and(|share| started.elapsed() >= share) {
+            break;
+        }
+        count += 1;
         match run(seed, &options) {
             Ok(summary) => total = total.plus(summary),
             Err(failure) if arguments.keep_going => {

@@ -8,6 +8,7 @@ mod step;
 mod steps;
 mod tools;
 mod wasm;
+mod watchdog;
 mod web;
 
 use std::os::unix::process::CommandExt;

@@ -5,6 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::tools;
+use crate::watchdog::Watchdog;
+
+/// So many of the slowest steps are named.
+const SLOWEST: usize = 10;
 
 /// What goes wrong in here is told to a person, so it is text.
 pub(crate) type Result<T, E = String> = std::result::Result<T, E>;
@@ -17,6 +21,39 @@ pub(crate) struct Step {
     pub(crate) needs: &'static [fn() -> Result<()>],
     /// What to run.
     pub(crate) run: Run,
+    /// Tests that it must report at least; 0 for a check, which reports none.
+    pub(crate) least: u64,
+    /// Minutes after which a command line is taken to hang, and is ended. Far above what it takes on
+    /// a slow machine from nothing: how long it goes on by choice stands in its arguments.
+    pub(crate) minutes: u64,
+}
+
+impl Step {
+    /// A check: it passes or it does not, and counts nothing.
+    pub(crate) const fn check(
+        name: &'static str,
+        needs: &'static [fn() -> Result<()>],
+        run: Run,
+    ) -> Step {
+        Step::test(name, needs, run, 0, 20)
+    }
+
+    /// A step that reports its tests.
+    pub(crate) const fn test(
+        name: &'static str,
+        needs: &'static [fn() -> Result<()>],
+        run: Run,
+        least: u64,
+        minutes: u64,
+    ) -> Step {
+        Step {
+            name,
+            needs,
+            run,
+            least,
+            minutes,
+        }
+    }
 }
 
 /// What a step runs.
@@ -60,8 +97,23 @@ pub(crate) fn run_all(steps: impl Iterator<Item = &'static Step>) -> Result<bool
         total.passed += outcome.counts.passed;
         total.failed += outcome.counts.failed;
     }
+    print_slowest(&outcomes);
     println!("{} passed, {} failed", total.passed, total.failed);
     Ok(total.failed == 0)
+}
+
+/// Where the time went.
+fn print_slowest(outcomes: &[Outcome]) {
+    let mut slowest: Vec<&Outcome> = outcomes.iter().collect();
+    slowest.sort_by_key(|outcome| std::cmp::Reverse(outcome.took));
+    let minutes = |took: Duration| format!("{:.1} min", took.as_secs_f64() / 60.0);
+    let named: Vec<String> = slowest
+        .iter()
+        .take(SLOWEST)
+        .map(|outcome| format!("{} {}", outcome.name, minutes(outcome.took)))
+        .collect();
+    let total = outcomes.iter().map(|outcome| outcome.took).sum();
+    println!("{} in all; slowest: {}", minutes(total), named.join(", "));
 }
 
 fn run_one(step: &'static Step) -> Outcome {
@@ -70,9 +122,10 @@ fn run_one(step: &'static Step) -> Outcome {
     let mut counts = Counts::default();
     let ready = step.needs.iter().try_for_each(|need| need());
     let result = ready.and_then(|()| match step.run {
-        Run::Line(line) => run_line(line, &mut counts),
+        Run::Line(line) => run_line(line, step.minutes, &mut counts),
         Run::Call(call) => call(),
     });
+    let result = result.and_then(|()| enough(counts, step.least));
     if let Err(error) = &result {
         println!("{}: {error}", step.name);
         counts.failed = counts.failed.max(1);
@@ -85,13 +138,26 @@ fn run_one(step: &'static Step) -> Outcome {
     }
 }
 
+/// A step that ran nearly nothing proves nothing.
+fn enough(counts: Counts, least: u64) -> Result<()> {
+    let ran = counts.passed + counts.failed;
+    if ran >= least {
+        Ok(())
+    } else {
+        Err(format!(
+            "reported {ran} tests where at least {least} belong"
+        ))
+    }
+}
+
 /// Runs a command line, passing its output on and counting the tests it reports.
-fn run_line(line: &str, counts: &mut Counts) -> Result<()> {
+fn run_line(line: &str, minutes: u64, counts: &mut Counts) -> Result<()> {
     let mut child = command(&line.split_whitespace().collect::<Vec<_>>())?
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("cannot start `{line}`: {error}"))?;
+    let watchdog = Watchdog::start(child.id(), Duration::from_secs(60 * minutes));
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout)
             .split(b'\n')
@@ -106,7 +172,9 @@ fn run_line(line: &str, counts: &mut Counts) -> Result<()> {
         }
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    if status.success() {
+    if watchdog.ended_it() {
+        Err(format!("ended after {minutes} minutes: it hangs"))
+    } else if status.success() {
         Ok(())
     } else {
         Err(format!("failed ({status})"))
@@ -185,6 +253,16 @@ mod tests {
         ] {
             assert_eq!(count(line), Counts::default(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_step_that_reports_too_little_fails() {
+        let counts = Counts {
+            passed: 2,
+            failed: 1,
+        };
+        assert_eq!(enough(counts, 3), Ok(()));
+        assert!(enough(counts, 4).is_err());
     }
 
     #[test]
