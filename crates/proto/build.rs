@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .build_transport(false)
+        .codec_path("crate::BoundedCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

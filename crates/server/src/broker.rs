@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) tails: Tails,
     health: HealthReporter,
     pub(crate) append_budget: Budget,
+    /// What decoding adds to requests under way.
+    pub(crate) decoding_budget: Budget,
     /// Answers in the form of records that are decoded at once, where that takes long.
     pub(crate) decoding: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
@@ -120,6 +122,7 @@ impl Broker {
             health: HealthReporter::new(),
             tails: Tails::new(config.fetch.tails_max as usize, counters.clone()),
             append_budget: Budget::new(config.append.inflight_bytes_max),
+            decoding_budget: Budget::new(config.append.decoded_bytes_max),
             decoding: Arc::new(Semaphore::new(config.fetch.decodes_max as usize)),
             config,
             clock,

@@ -67,6 +67,10 @@ pub struct AppendConfig {
     pub inflight_bytes_max: u32,
     /// Most bytes of appends under way on one connection (default 64 MiB).
     pub inflight_bytes_per_connection_max: u32,
+    /// Most bytes that decoding adds to requests under way (default 64 MiB): a record of a structured
+    /// append takes some 250 beside its own. One connection may have a quarter of
+    /// `inflight_bytes_per_connection_max`.
+    pub decoded_bytes_max: u32,
     /// Most batches of one append stream that are not answered yet (default 1,024).
     pub stream_inflight_max: u32,
     /// Most commands that wait for one partition (default 4,096).
@@ -84,6 +88,7 @@ impl Default for AppendConfig {
             record_bytes_max: 1 << 20,
             inflight_bytes_max: 512 << 20,
             inflight_bytes_per_connection_max: 64 << 20,
+            decoded_bytes_max: 64 << 20,
             stream_inflight_max: 1_024,
             partition_queue_max: 4_096,
             sync_interval_ms: 1_000,
@@ -193,6 +198,7 @@ impl BrokerConfig {
                 "append.inflight_bytes_per_connection_max",
                 append.inflight_bytes_per_connection_max,
             ),
+            ("append.decoded_bytes_max", append.decoded_bytes_max),
             ("append.stream_inflight_max", append.stream_inflight_max),
             ("append.partition_queue_max", append.partition_queue_max),
             ("fetch.fetch_bytes_max", self.fetch.fetch_bytes_max),

@@ -43,14 +43,54 @@ impl Budget {
 /// The listener makes one for each connection and puts a clone into the extensions of each of its
 /// requests. Without it only the bound of the whole server holds.
 #[derive(Debug, Clone)]
-pub struct ConnectionBudget(Budget);
+pub struct ConnectionBudget {
+    appends: Budget,
+    /// What decoding adds to requests under way.
+    decoding: Budget,
+}
+
+/// Which part of the bytes of appends a connection may have in what decoding adds.
+const DECODING_PART: u32 = 4;
+/// And at least this many.
+const DECODING_MIN: u32 = 64 << 10;
 
 impl ConnectionBudget {
     /// At most `bytes` under way.
     #[must_use]
     pub fn new(bytes: u32) -> ConnectionBudget {
-        ConnectionBudget(Budget::new(bytes))
+        ConnectionBudget {
+            appends: Budget::new(bytes),
+            decoding: Budget::new((bytes / DECODING_PART).max(DECODING_MIN)),
+        }
     }
+}
+
+/// Takes what decoding adds to a request, from its connection's share and the server's.
+///
+/// # Errors
+/// Overloaded, naming the bound.
+pub(crate) fn take_decoding(
+    connection: Option<&ConnectionBudget>,
+    total: &Budget,
+    bytes: usize,
+) -> Result<BudgetPermit, ServiceError> {
+    let overloaded = || {
+        ServiceError::overloaded(
+            "too many bytes of decoded requests are under way (append.decoded_bytes_max); back off and retry",
+        )
+    };
+    let connection = match connection {
+        None => None,
+        Some(connection) => {
+            let taken = connection.decoding.try_take(bytes);
+            Some(taken.ok_or_else(overloaded)?)
+        }
+    };
+    let total = total.try_take(bytes).ok_or_else(overloaded)?;
+    Ok(BudgetPermit {
+        _connection: connection,
+        _total: Some(total),
+    })
 }
 
 /// The two bounds that an append is under: its connection's and the server's.
@@ -84,8 +124,9 @@ impl AppendBudget {
         };
         let connection = match &self.connection {
             None => None,
-            Some(ConnectionBudget(budget)) => Some(
-                budget
+            Some(connection) => Some(
+                connection
+                    .appends
                     .try_take(bytes)
                     .ok_or_else(|| overloaded("append.inflight_bytes_per_connection_max"))?,
             ),
@@ -104,7 +145,7 @@ impl AppendBudget {
     pub(crate) async fn take(&self, bytes: usize) -> BudgetPermit {
         let connection = match &self.connection {
             None => None,
-            Some(ConnectionBudget(budget)) => budget.take(bytes).await,
+            Some(connection) => connection.appends.take(bytes).await,
         };
         BudgetPermit {
             _connection: connection,

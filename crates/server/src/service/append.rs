@@ -133,6 +133,7 @@ pub(crate) async fn append_batches(
         request.expected_offset,
         request.fencing_token,
     )?;
+    check_count(&request.batches, shared.config.append.partition_queue_max)?;
     let permit = budget.try_take(request.batches.len())?;
     let partition = shared
         .topics
@@ -144,6 +145,21 @@ pub(crate) async fn append_batches(
     Ok(v1::AppendBatchesResponse {
         results: outcomes.iter().map(result_message).collect(),
     })
+}
+
+/// No more batches than could wait for one partition: each has an answer of its own.
+fn check_count(batches: &Bytes, count_max: u32) -> Result<(), ServiceError> {
+    let mut rest = batches.clone();
+    let mut count = 0;
+    while skip_batch(&mut rest) {
+        count += 1;
+        if count > count_max {
+            return Err(ServiceError::invalid(format!(
+                "batches: at most {count_max} at once (append.partition_queue_max)"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Appends batches that stand back to back; `conditions.expected_offset` is for the first. One

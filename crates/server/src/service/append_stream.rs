@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::append::{Conditions, result_message};
-use super::{BoxStream, Ending, oversized, with_ending};
+use super::{BoxStream, Ending, refusals, with_ending};
 use crate::broker::Shared;
 use crate::budget::AppendBudget;
 use crate::partition::{Append, AppendOutcome, Lane, Partition, Reply};
@@ -78,7 +78,7 @@ impl Intake {
                 let Ok(slot) = answers.clone().reserve_owned().await else {
                     return Ok(());
                 };
-                let request = incoming.message().await.map_err(oversized::explain)?;
+                let request = incoming.message().await.map_err(refusals::explain)?;
                 let Some(request) = request else {
                     return Ok(());
                 };

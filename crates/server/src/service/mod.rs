@@ -4,18 +4,20 @@ mod admin;
 mod append;
 mod append_stream;
 mod archive;
+mod by_size;
 mod groups;
 mod legacy;
 mod log;
-mod oversized;
+mod metered;
 mod partition_ops;
 mod read;
+mod refusals;
 mod tail;
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn};
 use comlog_proto::api::com_log_rpc_server::ComLogRpcServer;
 use comlog_proto::v1::archive_service_server::ArchiveServiceServer;
 use comlog_proto::v1::group_service_server::GroupServiceServer;
@@ -29,6 +31,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use self::by_size::{BySize, MESSAGE_BYTES_MAX};
 use crate::broker::Shared;
 
 /// The answers of a streaming call.
@@ -52,20 +55,27 @@ pub(crate) fn routes(shared: &Arc<Shared>, health: HealthServer<HealthService>) 
     let request_bytes_max = shared.config.append.request_bytes_max as usize;
     let log = LogServiceServer::new(log::LogApi(shared.clone()));
     let legacy = ComLogRpcServer::new(legacy::LegacyApi(shared.clone()));
-    let routes = Routes::new(log.max_decoding_message_size(request_bytes_max))
+    let log = BySize {
+        appends: log.clone().max_decoding_message_size(request_bytes_max),
+        others: log.max_decoding_message_size(MESSAGE_BYTES_MAX),
+    };
+    let legacy = BySize {
+        appends: legacy.clone().max_decoding_message_size(request_bytes_max),
+        others: legacy.max_decoding_message_size(MESSAGE_BYTES_MAX),
+    };
+    let routes = Routes::new(log)
         .add_service(TopicServiceServer::new(admin::TopicApi(shared.clone())))
         .add_service(GroupServiceServer::new(groups::GroupApi(shared.clone())))
         .add_service(ArchiveServiceServer::new(archive::ArchiveApi(
             shared.clone(),
         )))
-        .add_service(legacy.max_decoding_message_size(request_bytes_max))
+        .add_service(legacy)
         .add_service(health)
         .add_service(reflection().build_v1().expect(COMPILED_IN))
         .add_service(reflection().build_v1alpha().expect(COMPILED_IN));
-    let router = routes.into_axum_router();
-    router
-        .layer(map_response(oversized::explain_response))
-        .into()
+    let shared = shared.clone();
+    let metered = from_fn(move |request, next: Next| metered::call(shared.clone(), request, next));
+    routes.into_axum_router().layer(metered).into()
 }
 
 const COMPILED_IN: &str = "the descriptors are compiled in, and a test reads them";

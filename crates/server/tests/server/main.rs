@@ -2,6 +2,7 @@
 
 mod append;
 mod append_stream;
+mod bounds;
 mod common;
 mod damage;
 mod disk;
