@@ -100,6 +100,15 @@ impl Catalog {
         Ok(kept.filter(|entry| !is_here(entry)).count())
     }
 
+    /// The archived segments that are part of a partition's log, by what its storage says; ascending.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub async fn kept(local: &dyn Storage) -> Result<Vec<SegmentEntry>> {
+        let content = read(local).await?;
+        Ok(content.iter().flat_map(Content::kept).cloned().collect())
+    }
+
     /// Writes the blob for a data directory that was rebuilt from `manifest`.
     ///
     /// # Errors

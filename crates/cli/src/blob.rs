@@ -9,7 +9,7 @@ use comlog_record::{Offset, Timestamp};
 use serde_json::{Value, json};
 
 use crate::error::{CliError, Result};
-use crate::output::Out;
+use crate::output::{Out, escaped};
 use crate::time;
 
 /// What every such file begins with, and no segment.
@@ -28,20 +28,45 @@ pub(crate) fn is_blob(path: &Path) -> Result<bool> {
     Ok(head == MAGIC)
 }
 
-/// Reads and decodes one.
-pub(crate) fn read(path: &Path) -> Result<Inspected> {
+fn bytes_of(path: &Path) -> Result<Vec<u8>> {
     let error = |error| CliError::file(path.display(), &error);
     let mut content = Vec::new();
     let file = File::open(path).map_err(error)?;
     file.take(BLOB_BYTES_MAX)
         .read_to_end(&mut content)
         .map_err(error)?;
+    Ok(content)
+}
+
+/// Reads and decodes one.
+pub(crate) fn read(path: &Path) -> Result<Inspected> {
+    let content = bytes_of(path)?;
     Inspected::decode(&content)
         .map_err(|error| CliError::Corrupt(format!("{}: {error}", path.display())))
 }
 
+/// What a file of a data directory's metadata says; `None` when it is another.
+fn read_meta(path: &Path) -> Result<Option<Value>> {
+    let content = bytes_of(path)?;
+    let meta = comlog_server::inspect_meta(&content).transpose();
+    meta.map_err(|reason| CliError::Corrupt(format!("{}: {reason}", path.display())))
+}
+
+fn print_meta(meta: &Value, out: &mut Out) -> Result<()> {
+    if out.is_json() {
+        out.json(meta)?;
+    } else {
+        let shown = serde_json::to_string_pretty(meta).unwrap_or_default();
+        out.line(shown)?;
+    }
+    out.flush()
+}
+
 /// Prints one.
 pub(crate) fn print(path: &Path, out: &mut Out) -> Result<()> {
+    if let Some(meta) = read_meta(path)? {
+        return print_meta(&meta, out);
+    }
     let inspected = read(path)?;
     if out.is_json() {
         out.json(&to_json(&inspected))?;
@@ -110,7 +135,11 @@ fn print_checkpoint(found: &InspectedCheckpoint, out: &mut Out) -> Result<()> {
     for range in &found.damaged {
         out.line(format_args!(
             "damaged segment={} positions=[{}, {}) offsets={} reason={}",
-            range.segment, range.positions.start, range.positions.end, range.offsets, range.reason,
+            range.segment,
+            range.positions.start,
+            range.positions.end,
+            range.offsets,
+            escaped(&range.reason),
         ))?;
     }
     print_offsets(&found.entries, out)

@@ -1,6 +1,7 @@
 //! The binary `comlog`: the server, its clients, and tools for its files.
 
 mod blob;
+mod check;
 mod commands;
 mod confirm;
 mod connect;
@@ -13,7 +14,7 @@ mod json;
 mod output;
 mod position;
 mod reader;
-mod scan;
+mod segment_file;
 mod summary;
 mod time;
 mod units;

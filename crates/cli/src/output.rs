@@ -13,6 +13,19 @@ use crate::error::Result;
 /// Bytes gathered before they go to standard output.
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// Text from a file or a path, for a terminal: no control character comes through.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
 /// `-o`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum OutputFormat {

@@ -366,3 +366,31 @@ fn a_server_that_is_not_there_is_code_4_and_the_message_helps() {
         "{output:?}"
     );
 }
+
+/// Bytes inside a record's value that look like a batch are none, also behind damage.
+#[test]
+fn a_batch_inside_a_value_is_not_taken_for_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let inner = batch(7, 1, Compression::None);
+    let mut builder = BatchBuilder::new(Limits::DEFAULT);
+    for value in [&b"first"[..], &inner, b"third"] {
+        builder
+            .push(Timestamp(1), None, Some(value), std::iter::empty())
+            .expect("within the limits");
+    }
+    let outer = builder.build(Compression::None, None).expect("not empty");
+    let mut content = outer.to_bytes().to_vec();
+    let first = content.len();
+    content[first - 2] ^= 1;
+    content.extend(batch(3, 5, Compression::None));
+    let file = write_segment(folder.path(), 0, &content);
+    write_segment(folder.path(), 8, &batch(8, 1, Compression::None));
+    let dir = folder.path().to_str().expect("text");
+    let output = comlog(&["verify", "-o", "json", dir]);
+    assert_eq!(output.status.code(), Some(6));
+    assert_eq!(damage(&output), [(0.into(), 0.into(), 3.into())]);
+    let output = comlog(&["inspect", "-o", "json", &file]);
+    let lines = json_lines(&output);
+    let kinds: Vec<&Value> = lines.iter().map(|line| &line["kind"]).collect();
+    assert_eq!(kinds, ["damage", "batch"], "{lines:?}");
+}

@@ -64,13 +64,25 @@ impl<'a> SegmentScan<'a> {
     /// Scans `reader` from `from` to its end; batches beyond `limits` are reported as damage.
     #[must_use]
     pub fn new(reader: &'a dyn SegmentReader, from: SegmentPlace, limits: Limits) -> Self {
+        SegmentScan::up_to(reader, from, Offset(i64::MAX), limits)
+    }
+
+    /// As [`SegmentScan::new`], where the segment is known to end at `end`: behind damage no batch
+    /// that reaches beyond is taken for one.
+    #[must_use]
+    pub fn up_to(
+        reader: &'a dyn SegmentReader,
+        from: SegmentPlace,
+        end: Offset,
+        limits: Limits,
+    ) -> Self {
         let from = Valid {
             position: from.position,
             offset: from.offset,
         };
         let end = Valid {
             position: reader.len(),
-            offset: Offset(i64::MAX),
+            offset: end,
         };
         SegmentScan {
             reader,

@@ -52,6 +52,7 @@ mod layers;
 mod listener;
 mod meta_file;
 mod metrics;
+mod offline;
 mod pages;
 mod partition;
 mod producer_ids;
@@ -83,6 +84,7 @@ pub use config::{
 pub use counters::Counters;
 pub use dirs::{DiskDirs, LogDirs};
 pub use layers::ConfigError;
+pub use offline::{MetaFinding, check_meta, inspect_meta};
 pub use server::{Drain, Server, StartError};
 pub use status::{ERROR_DOMAIN, ServiceError};
 pub use tls::{SELF_SIGNED_CERT, TlsError};

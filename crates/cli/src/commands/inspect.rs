@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use comlog_record::{Limits, RecordBatch};
+use comlog_log::SegmentItem;
+use comlog_record::{Limits, Offset, RecordBatch};
+use comlog_storage::parse_segment_name;
 use serde_json::{Map, Value, json};
 
 use crate::blob;
 use crate::error::{CliError, Result};
 use crate::json::put_record;
 use crate::output::{Out, bytes};
-use crate::scan::{FILE_LIMITS, Found, SegmentScan};
+use crate::segment_file::{FILE_LIMITS, SegmentFile};
 use crate::time;
 
 /// Bytes of a key or value shown in text; `-o json` shows all.
@@ -28,7 +30,7 @@ Examples:
   comlog inspect 00000000000000000000.timeindex
   comlog inspect -o json 00000000000000000000.log | jq .records[].value")]
 pub(crate) struct InspectArgs {
-    /// A segment (.log), an index (.index, .timeindex) or a checkpoint
+    /// A segment (.log), an index (.index, .timeindex) or a checkpoint, or metadata
     file: PathBuf,
     /// Only the batches, not their records
     #[arg(long)]
@@ -40,16 +42,17 @@ pub(crate) fn run(args: &InspectArgs, out: &mut Out) -> Result<()> {
     if blob::is_blob(&args.file)? {
         return blob::print(&args.file, out);
     }
-    let name = args.file.display();
-    let mut scan =
-        SegmentScan::open(&args.file).map_err(|error| CliError::file(name.to_string(), &error))?;
+    let file = SegmentFile::open(&args.file)?;
+    let name = &args.file;
+    let named = name
+        .file_name()
+        .and_then(|name| parse_segment_name(name.to_str()?));
+    // A file that was renamed says by itself where it begins.
+    let start = named.map_or_else(|| file.claimed_start(), Ok)?;
     let mut damaged = 0_u64;
-    while let Some(found) = scan
-        .next_found()
-        .map_err(|error| CliError::file(name.to_string(), &error))?
-    {
-        match &found {
-            Found::Batch { position, batch } => {
+    file.scan(start, Offset(i64::MAX), |item| {
+        match &item {
+            SegmentItem::Batch { position, batch } => {
                 let good = if out.is_json() {
                     print_json(out, *position, batch, !args.batches)?
                 } else {
@@ -57,20 +60,24 @@ pub(crate) fn run(args: &InspectArgs, out: &mut Out) -> Result<()> {
                 };
                 damaged += u64::from(!good);
             }
-            Found::Damage { positions, reason } => {
+            SegmentItem::Damage {
+                positions, reason, ..
+            } => {
                 damaged += 1;
                 print_gap(out, "damage", positions, reason)?;
             }
-            Found::Zeros { positions } => {
-                print_gap(out, "zeros", positions, "allocated ahead, never written")?
+            SegmentItem::Zeros { positions } => {
+                print_gap(out, "zeros", positions, "allocated ahead, never written")?;
             }
         }
-    }
+        Ok(())
+    })?;
     out.flush()?;
     match damaged {
         0 => Ok(()),
         count => Err(CliError::Corrupt(format!(
-            "{name}: {count} damaged place(s), shown above"
+            "{}: {count} damaged place(s), shown above",
+            name.display()
         ))),
     }
 }
