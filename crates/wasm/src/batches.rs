@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use comlog_log::Clock;
 use comlog_record::{
-    BatchBuilder, BatchStream, Compression, Limits, Offset, ProducerIds, RecordBatch,
+    BatchBuilder, BatchStream, Compression, Limits, Offset, ProducerIds, RecordBatch, Timestamp,
 };
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -11,6 +11,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::failure::{Failure, Result};
 use crate::frame::{FrameReader, FrameWriter, Item, Kind};
 use crate::now::DateClock;
+use crate::opened::{Opened, Stop, put_records};
 
 /// Bytes that one call to [`decode_batches`] gives back.
 const DECODED_BYTES_MAX: usize = 256 << 20;
@@ -22,8 +23,19 @@ pub(crate) fn build(
     producer: Option<ProducerIds>,
     limits: Limits,
 ) -> Result<RecordBatch> {
+    build_at(DateClock.now(), frame, compression, producer, limits)
+}
+
+/// As [`build`]; `now` stamps the records that have no time.
+pub(crate) fn build_at(
+    now: Timestamp,
+    frame: &[u8],
+    compression: &str,
+    producer: Option<ProducerIds>,
+    limits: Limits,
+) -> Result<RecordBatch> {
     let compression: Compression = compression.parse()?;
-    let mut reader = FrameReader::new(frame, DateClock.now());
+    let mut reader = FrameReader::new(frame, now);
     let mut builder = BatchBuilder::with_capacity(limits, frame.len());
     while let Some(record) = reader.next_record()? {
         let headers = record.headers.iter().copied();
@@ -70,24 +82,54 @@ pub fn decode_batches(bytes: Vec<u8>) -> Result<Vec<u8>, JsValue> {
     Ok(decode(bytes.into())?)
 }
 
-fn decode(bytes: Bytes) -> Result<Vec<u8>> {
+/// Decodes records of whole batches back to back from offset `from` on, about `max_bytes` of them: a
+/// frame whose head says where to go on, or -1 behind the last batch.
+///
+/// # Errors
+/// A JavaScript `Error` with a `code`: a contradiction in the bytes, or the record at `from` cannot be
+/// given.
+#[wasm_bindgen(js_name = decodeRecords)]
+pub fn decode_records(bytes: Vec<u8>, from: i64, max_bytes: u32) -> Result<Vec<u8>, JsValue> {
+    Ok(decode_some(bytes.into(), Offset(from), max_bytes as usize)?)
+}
+
+pub(crate) fn decode_some(bytes: Bytes, from: Offset, max_bytes: usize) -> Result<Vec<u8>> {
+    let mut frame = FrameWriter::default();
+    let mut batches = BatchStream::new([bytes]);
+    let next = put_records(
+        &mut frame,
+        &mut batches,
+        from,
+        max_bytes,
+        &Limits::DEFAULT,
+        &mut None,
+    )?;
+    Ok(frame.finish([next.map_or(-1, |next| next.0), 0, 0, 0]))
+}
+
+pub(crate) fn decode(bytes: Bytes) -> Result<Vec<u8>> {
     let len = bytes.len();
     let mut batches = BatchStream::new([bytes]);
     let mut frame = FrameWriter::default();
     let mut position = 0;
     while let Some(batch) = batches.next_batch(&Limits::DEFAULT)? {
         let end = (len - batches.len()) as u64;
-        let mark = frame.mark();
-        for record in &batch.records(&Limits::DEFAULT)? {
-            frame.record(&record?);
+        let first = frame.records();
+        let mut opened = Opened::new(&batch, &Limits::DEFAULT);
+        let stop = opened.put(&mut frame, Offset::ZERO, DECODED_BYTES_MAX);
+        match stop {
+            Stop::End if frame.size() <= DECODED_BYTES_MAX => {}
+            Stop::Unread(unread) => return Err(unread.into()),
+            Stop::End | Stop::Full => {
+                let message = format!(
+                    "the records take more than {DECODED_BYTES_MAX} bytes: use decodeRecords"
+                );
+                return Err(Failure::new("BATCH_TOO_LARGE", message));
+            }
         }
         let item = Item::new(Kind::Batch, position, end).header(batch.header());
-        frame.item(item, &mark, "");
+        frame.item(item, first, "");
         position = end;
-        if frame.size() > DECODED_BYTES_MAX {
-            let message = format!("the records take more than {DECODED_BYTES_MAX} bytes");
-            return Err(Failure::new("BATCH_TOO_LARGE", message));
-        }
     }
     Ok(frame.finish([0; 4]))
 }

@@ -6,6 +6,8 @@ use comlog_storage::StorageError;
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 
+use crate::frame::Unread;
+
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Why a call failed; the reasons and their codes are those of the server's protocol.
@@ -15,6 +17,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// The offset the reason speaks of (see `Error.offset` in the protocol).
     pub(crate) offset: Option<i64>,
+    /// Where reading can go on.
+    pub(crate) next_offset: Option<i64>,
 }
 
 impl Failure {
@@ -23,6 +27,7 @@ impl Failure {
             reason,
             message: message.into(),
             offset: None,
+            next_offset: None,
         }
     }
 
@@ -65,6 +70,9 @@ impl From<Failure> for JsValue {
         if let Some(offset) = failure.offset {
             set("offset", offset.into());
         }
+        if let Some(offset) = failure.next_offset {
+            set("nextOffset", offset.into());
+        }
         error.into()
     }
 }
@@ -76,6 +84,18 @@ impl From<DecodeError> for Failure {
             _ => "INVALID_RECORD_BATCH",
         };
         Failure::new(reason, error.to_string())
+    }
+}
+
+impl From<Unread> for Failure {
+    fn from(unread: Unread) -> Failure {
+        let reason = match unread.is_too_large {
+            true => "BATCH_TOO_LARGE",
+            false => "INVALID_RECORD_BATCH",
+        };
+        let mut failure = Failure::new(reason, unread.reason).at(unread.first.0);
+        failure.next_offset = Some(unread.next);
+        failure
     }
 }
 
@@ -126,7 +146,9 @@ impl From<ReadError> for Failure {
         match &error {
             ReadError::OutOfRange { requested, log } => out_of_range(message, requested.0, *log),
             ReadError::Corrupt { offsets, .. } => {
-                Failure::new("CORRUPT", message).at(offsets.end.0)
+                let mut failure = Failure::new("CORRUPT", message).at(offsets.end.0);
+                failure.next_offset = Some(offsets.end.0);
+                failure
             }
             ReadError::Storage(error) => (&**error).into(),
             ReadError::Closed => Failure::new("SHUTTING_DOWN", message),

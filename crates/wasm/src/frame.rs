@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! head      8 x i64: records r, items i, lengths l, data bytes, then what the call says
-//! items     16 x i64 each (see [`Item`])
+//! items     18 x i64 each (see [`Item`])
 //! times     r x i64     timestamps
 //! offsets   r x i64
 //! lengths   l x i32     for each record: key, value, number of headers, then name and value of each;
@@ -18,14 +18,17 @@
 //! means the time of the append), key, value, number of headers (i32), name and value of each. Bytes
 //! stand behind their length (i32), -1 is absent.
 
-use comlog_record::{BatchHeader, Record, Timestamp, TimestampType};
+use comlog_record::{BatchHeader, Offset, Record, Timestamp, TimestampType};
 
 use crate::failure::{Failure, Result};
 
 /// Numbers in the head of a frame.
 const HEAD: usize = 8;
 /// Numbers of an item.
-const ITEM: usize = 16;
+const ITEM: usize = 18;
+/// Bits of an item's attributes, beside those of a batch.
+const MORE: i64 = 1 << 6;
+const TOO_LARGE: i64 = 1 << 7;
 /// A timestamp that the log is to fill in.
 const NOW: i64 = i64::MIN;
 
@@ -39,8 +42,13 @@ pub(crate) enum Kind {
 
 /// One item, for the numbers of a frame: kind, start, end (positions), base offset, next offset,
 /// then of a batch: records in the frame, records by its header, attributes, leader epoch,
-/// base and max timestamp, producer id, epoch and sequence, CRC; last the bytes of a text (why
-/// something is damaged) that stands in the data behind the item's records.
+/// base and max timestamp, producer id, epoch and sequence, CRC; then the bytes of a text (why
+/// something is damaged) that stands in the data after the item's records; last the offsets that
+/// the text is about, and where reading can go on.
+///
+/// A batch whose records are more than a frame takes comes in several items, each with some of its
+/// records. Attributes bit 6: more of its records follow in the next item; bit 7: the text is about
+/// one record that is larger than what is read, and follows those of the item.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Item {
     numbers: [i64; ITEM],
@@ -58,6 +66,22 @@ impl Item {
     pub(crate) fn offsets(mut self, base: i64, next: i64) -> Item {
         self.numbers[3] = base;
         self.numbers[4] = next;
+        self
+    }
+
+    /// More records of the batch follow in the next item.
+    pub(crate) fn more(mut self) -> Item {
+        self.numbers[7] |= MORE;
+        self
+    }
+
+    /// What the text of a batch is about, and where reading can go on.
+    pub(crate) fn unread(mut self, unread: &Unread) -> Item {
+        if unread.is_too_large {
+            self.numbers[7] |= TOO_LARGE;
+        }
+        self.numbers[16] = unread.first.0;
+        self.numbers[17] = unread.next;
         self
     }
 
@@ -80,6 +104,17 @@ impl Item {
         ]);
         item
     }
+}
+
+/// Records of a batch that are not given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// One record beyond the bound; else what follows it in the batch cannot be read either.
+    pub(crate) is_too_large: bool,
+    pub(crate) first: Offset,
+    /// Where reading can go on.
+    pub(crate) next: i64,
+    pub(crate) reason: String,
 }
 
 /// Collects what goes to JavaScript.
@@ -117,26 +152,14 @@ impl FrameWriter {
         self.data.extend_from_slice(bytes.unwrap_or_default());
     }
 
-    /// How many records there are, so as to take back those behind by [`FrameWriter::truncate`].
-    pub(crate) fn mark(&self) -> Mark {
-        Mark {
-            records: self.times.len(),
-            lengths: self.lengths.len(),
-            data: self.data.len(),
-        }
+    /// How many records there are.
+    pub(crate) fn records(&self) -> usize {
+        self.times.len()
     }
 
-    /// Takes back every record behind `mark`.
-    pub(crate) fn truncate(&mut self, mark: &Mark) {
-        self.times.truncate(mark.records);
-        self.offsets.truncate(mark.records);
-        self.lengths.truncate(mark.lengths);
-        self.data.truncate(mark.data);
-    }
-
-    /// Adds `item`, to which the records behind `mark` belong, and the text that comes with it.
-    pub(crate) fn item(&mut self, mut item: Item, mark: &Mark, text: &str) {
-        item.numbers[5] = (self.times.len() - mark.records) as i64;
+    /// Adds `item`, to which the records from number `first` on belong, and the text that comes with it.
+    pub(crate) fn item(&mut self, mut item: Item, first: usize, text: &str) {
+        item.numbers[5] = self.times.len().saturating_sub(first) as i64;
         item.numbers[15] = text.len() as i64;
         self.items.extend_from_slice(&item.numbers);
         self.data.extend_from_slice(text.as_bytes());
@@ -165,14 +188,6 @@ impl FrameWriter {
         out.extend_from_slice(&self.data);
         out
     }
-}
-
-/// A place in a [`FrameWriter`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Mark {
-    records: usize,
-    lengths: usize,
-    data: usize,
 }
 
 /// A record that came from JavaScript.

@@ -14,12 +14,14 @@ mod failure;
 mod frame;
 mod memory_log;
 mod now;
+mod opened;
 mod panic;
+pub mod plain;
 mod ranged;
 mod segment;
 mod segment_op;
 
-pub use batches::{decode_batches, encode_batch};
+pub use batches::{decode_batches, decode_records, encode_batch};
 pub use memory_log::MemoryLog;
 pub use panic::last_panic;
 pub use segment::Segment;

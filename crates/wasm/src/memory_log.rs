@@ -14,6 +14,7 @@ use crate::batches::{build, producer};
 use crate::failure::{Failure, Result};
 use crate::frame::FrameWriter;
 use crate::now::{DateClock, at_once};
+use crate::opened::{Opened, put_records};
 
 /// Most bytes of encoded batches taken from the log for one read.
 const READ_BYTES_MAX: usize = 16 << 20;
@@ -33,6 +34,8 @@ pub struct MemoryLog {
     /// Bytes by which the instance's memory was grown ahead, and those of them not yet appended.
     grown: u64,
     ahead: u64,
+    /// The batch in which the last read ended.
+    kept: Option<Opened>,
 }
 
 /// What is asked of an append, beside its records.
@@ -61,6 +64,10 @@ impl MemoryLog {
             },
             limits: Limits {
                 batch_bytes_max: batch_bytes_max as usize,
+                // What is appended can be read.
+                record_bytes_max: Limits::DEFAULT
+                    .record_bytes_max
+                    .max(batch_bytes_max as usize),
                 ..Limits::DEFAULT
             },
             // Nothing outlives the instance: there is nothing to recover.
@@ -115,11 +122,11 @@ impl MemoryLog {
 
     /// Records from offset `from` on: a frame whose head says where to read on.
     ///
-    /// Takes batches until their records fill `max_bytes`, but one at least.
+    /// Takes records until they fill `max_bytes`, but one at least.
     ///
     /// # Errors
     /// A JavaScript `Error` with a `code`.
-    pub fn read(&self, from: i64, max_bytes: u32) -> Result<Vec<u8>, JsValue> {
+    pub fn read(&mut self, from: i64, max_bytes: u32) -> Result<Vec<u8>, JsValue> {
         Ok(self.read_records(Offset(from), max_bytes as usize)?)
     }
 
@@ -213,6 +220,7 @@ impl MemoryLog {
             bytes_max,
             grown: 0,
             ahead: 0,
+            kept: None,
         })
     }
 
@@ -307,26 +315,21 @@ impl MemoryLog {
         )??)
     }
 
-    fn read_records(&self, from: Offset, max_bytes: usize) -> Result<Vec<u8>> {
+    fn read_records(&mut self, from: Offset, max_bytes: usize) -> Result<Vec<u8>> {
         let fetched = self.fetch(from, max_bytes)?;
         let limits = self.log.config().limits;
-        let mut next = fetched.offsets.end.max(from);
+        let end = fetched.offsets.end.max(from);
         let mut batches = BatchStream::new(fetched.chunks);
         let mut frame = FrameWriter::default();
-        while let Some(batch) = batches.next_batch(&limits)? {
-            for record in &batch.records(&limits)? {
-                let record = record?;
-                if record.offset >= from {
-                    frame.record(&record);
-                }
-            }
-            // What was compressed may be many times larger than it was.
-            if frame.size() >= max_bytes {
-                next = batch.header().next_offset();
-                break;
-            }
-        }
-        Ok(frame.finish([next.0, 0, 0, 0]))
+        let next = put_records(
+            &mut frame,
+            &mut batches,
+            from,
+            max_bytes,
+            &limits,
+            &mut self.kept,
+        )?;
+        Ok(frame.finish([next.unwrap_or(end).0, 0, 0, 0]))
     }
 
     fn segment_bytes(&self, base: Offset) -> Result<Vec<u8>> {

@@ -12,7 +12,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::failure::{Failure, Result};
 use crate::ranged::RangedReader;
-use crate::segment_op::{Places, ScanRequest, scan};
+use crate::segment_op::{Keep, Places, ScanRequest, scan};
 
 type Operation = Pin<Box<dyn Future<Output = Result<Vec<u8>>>>>;
 
@@ -22,6 +22,7 @@ type Operation = Pin<Box<dyn Future<Output = Result<Vec<u8>>>>>;
 pub struct Segment {
     reader: Arc<RangedReader>,
     places: Arc<Places>,
+    keep: Arc<Keep>,
     operation: Option<Operation>,
 }
 
@@ -42,6 +43,7 @@ impl Segment {
         Ok(Segment {
             reader: Arc::new(RangedReader::new(position(len)?)),
             places: Arc::default(),
+            keep: Arc::default(),
             operation: None,
         })
     }
@@ -153,7 +155,8 @@ impl Segment {
 impl Segment {
     fn start(&mut self, request: ScanRequest) {
         let (reader, places) = (Arc::clone(&self.reader), Arc::clone(&self.places));
-        self.operation = Some(Box::pin(scan(reader, places, request)));
+        let keep = Arc::clone(&self.keep);
+        self.operation = Some(Box::pin(scan(reader, places, keep, request)));
     }
 
     fn add_places(&mut self, index: &[u8]) -> Result<()> {

@@ -3,18 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use comlog_log::{SegmentItem, SegmentPlace, SegmentScan};
-use comlog_record::{Limits, Offset, RecordBatch};
+use comlog_record::{Limits, Offset};
 use comlog_storage::SegmentReader;
 
 use crate::failure::{Failure, Result};
 use crate::frame::{FrameWriter, Item, Kind};
+use crate::opened::{Opened, Stop};
 use crate::ranged::RangedReader;
 
 /// The bounds of batches in files, which may be older than any configuration.
 const FILE_LIMITS: Limits = Limits {
     batch_bytes_max: 128 << 20,
     batch_records_max: u32::MAX,
-    decompressed_bytes_max: 256 << 20,
     ..Limits::DEFAULT
 };
 /// A place is remembered each so many bytes.
@@ -53,46 +53,86 @@ pub(crate) struct ScanRequest {
     pub(crate) base: Option<Offset>,
     /// What lies before this offset is left out.
     pub(crate) from: Offset,
-    /// The frame is full at so many bytes, but takes one batch at least.
+    /// The frame is full at so many bytes, but takes one record at least.
     pub(crate) max_bytes: usize,
     /// Whether records are decoded, or only headers told.
     pub(crate) with_records: bool,
 }
 
-/// Scans on; the head of the frame says position and offset to go on from, and whether this is the end.
+/// A batch of which records are left to be given.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    start: u64,
+    /// Behind it.
+    after: SegmentPlace,
+    opened: Opened,
+}
+
+/// The batch in which the last scan ended, so that it need not be decompressed from its beginning
+/// again.
+pub(crate) type Keep = Mutex<Option<Box<Kept>>>;
+
+/// Scans on; the head of the frame says position and offset to go on from, whether this is the end,
+/// and what lies before which offset is to be left out then.
 pub(crate) async fn scan(
     reader: Arc<RangedReader>,
     places: Arc<Places>,
+    keep: Arc<Keep>,
     request: ScanRequest,
 ) -> Result<Vec<u8>> {
-    let start = match request.at {
-        Some(at) => at,
-        None => find_start(&reader, &places, &request).await?,
+    let request = ScanRequest {
+        max_bytes: request.max_bytes.max(1),
+        ..request
+    };
+    let mut frame = FrameWriter::default();
+    let kept = keep
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take_if(|kept| {
+            let position = request.at.map(|at| at.position);
+            position == Some(kept.start) && kept.opened.next() == request.from
+        });
+    let start = match (kept, request.at) {
+        (Some(kept), _) => match put_kept(&mut frame, kept, &request) {
+            Ok(after) => after,
+            Err(kept) => return Ok(stop_inside(frame, &keep, kept)),
+        },
+        (None, Some(at)) => at,
+        (None, None) => find_start(&reader, &places, &request).await?,
     };
     let mut scan = SegmentScan::new(&*reader, start, FILE_LIMITS);
-    let mut frame = FrameWriter::default();
     let mut noted = start.position;
     let mut at_end = false;
     while frame.size() < request.max_bytes {
-        match scan
-            .next_item()
-            .await
-            .map_err(|error| Failure::from(&error))?
-        {
-            Some(item) => put(&mut frame, item, &request),
-            None => {
-                at_end = true;
-                break;
-            }
-        }
+        let item = scan.next_item().await;
+        let Some(item) = item.map_err(|error| Failure::from(&error))? else {
+            at_end = true;
+            break;
+        };
         let place = scan.place();
-        if place.position >= noted + PLACE_BYTES && place.position < reader.len() {
+        if let Some(kept) = put(&mut frame, item, place, &request) {
+            return Ok(stop_inside(frame, &keep, kept));
+        }
+        if place.position >= noted.saturating_add(PLACE_BYTES) && place.position < reader.len() {
             places.add(place);
             noted = place.position;
         }
     }
     let place = scan.place();
-    Ok(frame.finish([place.position as i64, place.offset.0, i64::from(at_end), 0]))
+    Ok(frame.finish([
+        place.position as i64,
+        place.offset.0,
+        i64::from(at_end),
+        request.from.0,
+    ]))
+}
+
+/// Ends a frame inside a batch, to go on there.
+fn stop_inside(frame: FrameWriter, keep: &Keep, kept: Box<Kept>) -> Vec<u8> {
+    let base = kept.opened.header().base_offset;
+    let says = [kept.start as i64, base.0, 0, kept.opened.next().0];
+    *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+    frame.finish(says)
 }
 
 async fn find_start(
@@ -115,55 +155,85 @@ async fn find_start(
     })
 }
 
-fn put(frame: &mut FrameWriter, item: SegmentItem, request: &ScanRequest) {
-    let mark = frame.mark();
+/// Puts an item; the batch that is left if the frame was full before its end. `after` is the place
+/// behind it.
+fn put(
+    frame: &mut FrameWriter,
+    item: SegmentItem,
+    after: SegmentPlace,
+    request: &ScanRequest,
+) -> Option<Box<Kept>> {
+    let first = frame.records();
     match item {
         SegmentItem::Batch { position, batch } => {
             if batch.header().next_offset() <= request.from {
-                return;
+                return None;
+            }
+            if request.with_records {
+                let opened = Opened::new(&batch, &FILE_LIMITS);
+                let kept = Box::new(Kept {
+                    start: position,
+                    after,
+                    opened,
+                });
+                return put_kept(frame, kept, request).err();
             }
             let end = position + batch.total_len() as u64;
             let told = Item::new(Kind::Batch, position, end).header(batch.header());
-            let error = match request.with_records {
-                true => put_records(frame, &batch, request.from).err(),
-                false => None,
-            };
-            if error.is_some() {
-                frame.truncate(&mark);
-            }
-            let text = error.map_or(String::new(), |error| error.to_string());
-            frame.item(told, &mark, &text);
+            frame.item(told, first, "");
         }
         SegmentItem::Damage {
             positions,
-            first,
+            first: lost,
             next,
             reason,
         } => {
             if next.is_some_and(|next| next <= request.from) {
-                return;
+                return None;
             }
             let told = Item::new(Kind::Damage, positions.start, positions.end)
-                .offsets(first.0, next.map_or(-1, |next| next.0));
-            frame.item(told, &mark, &reason);
+                .offsets(lost.0, next.map_or(-1, |next| next.0));
+            frame.item(told, first, &reason);
         }
         SegmentItem::Zeros { positions } => {
             let told = Item::new(Kind::Zeros, positions.start, positions.end);
-            frame.item(told, &mark, "");
+            frame.item(told, first, "");
         }
     }
+    None
 }
 
-fn put_records(
+/// Puts records of a batch, in one item or (around what cannot be given) several. The place behind
+/// it, or the batch again when the frame is full.
+fn put_kept(
     frame: &mut FrameWriter,
-    batch: &RecordBatch,
-    from: Offset,
-) -> Result<(), comlog_record::DecodeError> {
-    for record in &batch.records(&FILE_LIMITS)? {
-        let record = record?;
-        if record.offset >= from {
-            frame.record(&record);
+    mut kept: Box<Kept>,
+    request: &ScanRequest,
+) -> Result<SegmentPlace, Box<Kept>> {
+    let header = *kept.opened.header();
+    let end = kept.start.saturating_add(header.total_len() as u64);
+    let told = Item::new(Kind::Batch, kept.start, end).header(&header);
+    loop {
+        let first = frame.records();
+        match kept.opened.put(frame, request.from, request.max_bytes) {
+            Stop::End => {
+                frame.item(told, first, "");
+                return Ok(kept.after);
+            }
+            Stop::Full => {
+                frame.item(told.more(), first, "");
+                return Err(kept);
+            }
+            Stop::Unread(unread) if unread.is_too_large => {
+                frame.item(told.more().unread(&unread), first, &unread.reason);
+                if frame.size() >= request.max_bytes {
+                    return Err(kept);
+                }
+            }
+            Stop::Unread(unread) => {
+                frame.item(told.unread(&unread), first, &unread.reason);
+                return Ok(kept.after);
+            }
         }
     }
-    Ok(())
 }

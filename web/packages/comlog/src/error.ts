@@ -57,6 +57,7 @@ export interface ErrorDetails {
   topic?: string | undefined;
   partition?: number | undefined;
   offset?: bigint | undefined;
+  nextOffset?: bigint | undefined;
   cause?: unknown;
 }
 
@@ -71,9 +72,12 @@ export class ComlogError extends Error {
   readonly partition: number | undefined;
   /**
    * The offset the reason speaks of: where reading can go on for CORRUPT, the log end offset for
-   * UNEXPECTED_OFFSET, for OFFSET_OUT_OF_RANGE the end of the log that was passed.
+   * UNEXPECTED_OFFSET, for OFFSET_OUT_OF_RANGE the end of the log that was passed, for a read that meets
+   * BATCH_TOO_LARGE the record that cannot be given.
    */
   readonly offset: bigint | undefined;
+  /** Where reading can go on: for CORRUPT, and a read that meets BATCH_TOO_LARGE. */
+  readonly nextOffset: bigint | undefined;
 
   constructor(code: Code, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -82,6 +86,7 @@ export class ComlogError extends Error {
     this.topic = details.topic;
     this.partition = details.partition;
     this.offset = details.offset;
+    this.nextOffset = details.nextOffset;
   }
 
   /** Whether the same call may succeed later. Whether it may be made twice is for the caller to know. */
@@ -99,8 +104,9 @@ export class ComlogError extends Error {
 
   /** For logs: offsets are text, since JSON has no integers of 64 bits. */
   toJSON(): Record<string, string | number | undefined> {
-    const { name, code, reason, message, topic, partition, offset } = this;
-    return { name, code, reason, message, topic, partition, offset: offset?.toString() };
+    const { name, code, reason, message, topic, partition, offset, nextOffset } = this;
+    const [at, next] = [offset, nextOffset].map((value) => value?.toString());
+    return { name, code, reason, message, topic, partition, offset: at, nextOffset: next };
   }
 }
 

@@ -1,3 +1,5 @@
+import { check, checkBytes, isInt64 } from './check.js';
+
 /** Bytes, or text that is sent as UTF-8. */
 export type BytesLike = Uint8Array | string;
 
@@ -38,15 +40,17 @@ export interface LogRecord {
 
 const encoder = new TextEncoder();
 
-/** The bytes of `value`; text becomes UTF-8. */
-export function toBytes(value: BytesLike): Uint8Array {
-  return typeof value === 'string' ? encoder.encode(value) : value;
+/** The bytes of `value`, which stands in the field called `name`; text becomes UTF-8. */
+export function toBytes(value: BytesLike, name = 'key'): Uint8Array {
+  return typeof value === 'string' ? encoder.encode(value) : checkBytes(name, value);
 }
 
 /** Unix milliseconds. */
 export function toTimestamp(value: bigint | number | Date): bigint {
-  if (typeof value === 'bigint') return value;
-  return BigInt(Math.trunc(value instanceof Date ? value.getTime() : value));
+  const ms = value instanceof Date ? value.getTime() : value;
+  const whole = Number.isFinite(ms) ? BigInt(Math.trunc(ms as number)) : (ms as bigint);
+  const is = typeof whole === 'bigint' && isInt64(whole);
+  return check(is, 'timestamp', 'a Date, or Unix milliseconds as a number or bigint', whole);
 }
 
 /** A topic and one of its partitions, counted from 0. */

@@ -19,6 +19,9 @@ const LOCAL: ReadonlySet<Code> = new Set<Code>([
   'RESOURCE_EXHAUSTED',
 ]);
 
+/** What Connect says of a message that cannot be written: the field follows. */
+const NOT_SENT = 'serialize binary: ';
+
 /** What a call was rejected with, as a {@link ComlogError}. */
 export function fromCall(reason: unknown): ComlogError {
   if (reason instanceof ComlogError) return reason;
@@ -27,6 +30,9 @@ export function fromCall(reason: unknown): ComlogError {
   // Only a status that the server sent says anything about the call.
   const sent = error.metadata.has('grpc-status');
   if (!sent) {
+    if (error.rawMessage.startsWith(NOT_SENT)) {
+      return new ComlogError('INVALID_ARGUMENT', error.rawMessage, { reason: 'INVALID_REQUEST', cause: error });
+    }
     const message = `cannot reach the server: ${error.rawMessage}`;
     return new ComlogError(LOCAL.has(code) ? code : 'UNAVAILABLE', message, { cause: error });
   }
@@ -47,6 +53,7 @@ export function fromMessage(error: WireError | undefined): ComlogError {
     topic: error.topic === '' ? undefined : error.topic,
     partition: error.partition,
     offset: error.offset,
+    nextOffset: error.nextOffset,
   });
 }
 
@@ -70,8 +77,13 @@ function fromErrorInfo(bytes: Uint8Array): ErrorDetails {
     reason: info.get(1)?.[0],
     topic: metadata.get('topic'),
     partition: partition === undefined ? undefined : Number(partition),
-    offset: offset !== undefined && /^-?\d+$/.test(offset) ? BigInt(offset) : undefined,
+    offset: toOffset(offset),
+    nextOffset: toOffset(metadata.get('next_offset')),
   };
+}
+
+function toOffset(text: string | undefined): bigint | undefined {
+  return text !== undefined && /^-?\d+$/.test(text) ? BigInt(text) : undefined;
 }
 
 /** The length-delimited fields of a message. */

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 
-import { decodeBatches, encodeBatch, init } from 'comlog/node';
+import { ComlogError } from 'comlog';
+import { Segment, decodeBatches, decodeRecords, encodeBatch, init } from 'comlog/node';
 
-import { connect, fails, freshTopic, startServer, text } from './support.js';
+import { bomb } from './bomb.js';
+import { connect, fails, freshTopic, startServer, take, text } from './support.js';
 
 const server = await startServer();
 const client = connect(server);
@@ -66,4 +68,72 @@ test('a fencing token keeps out whoever has an older one', async () => {
   assert.equal((await client.append({ topic, records, fencingToken: 2n })).baseOffset, 1n);
   assert.equal((await client.describeTopic(topic)).partitions[0]!.fencingToken, 2n);
   await fails(client.fence(topic, 0, 2n), 'FAILED_PRECONDITION', 'STALE_FENCING_TOKEN');
+});
+
+const MIB = 1 << 20;
+
+test('a batch that decompresses beyond the bound is read in pieces, in the tab', async () => {
+  const bytes = bomb(Array(70).fill(MIB));
+  const offsets: bigint[] = [];
+  for (let from: bigint | undefined = 0n; from !== undefined; ) {
+    const { records, nextOffset } = decodeRecords(bytes, { from, maxBytes: 32 * MIB });
+    offsets.push(...records.map(({ offset }) => offset));
+    assert.ok(records.every(({ value }) => value?.length === MIB));
+    from = nextOffset;
+  }
+  const all = Array.from({ length: 70 }, (_, at) => BigInt(at));
+  assert.deepEqual(offsets, all);
+  const segment = await Segment.open(bytes);
+  const seen: bigint[] = [];
+  const parts: boolean[] = [];
+  for await (const item of segment.scan()) {
+    assert.ok(item.kind === 'batch' && item.error === undefined && item.recordCount === 70);
+    seen.push(...item.records.map(({ offset }) => offset));
+    parts.push(item.more);
+  }
+  assert.deepEqual(seen, all);
+  assert.ok(parts.length > 10);
+  assert.deepEqual(parts.indexOf(false), parts.length - 1);
+  segment.close();
+});
+
+test('a record beyond the bound is named by its offset and stepped over, in the tab', async () => {
+  const bytes = bomb([3, 65 * MIB, 4]);
+  const isNamed = (error: unknown) => {
+    assert.ok(error instanceof ComlogError, String(error));
+    const { reason, offset, nextOffset } = error;
+    assert.deepEqual([reason, offset, nextOffset], ['BATCH_TOO_LARGE', 1n, 2n]);
+    return true;
+  };
+  assert.equal(decodeRecords(bytes).nextOffset, 1n);
+  assert.throws(() => decodeRecords(bytes, { from: 1n }), isNamed);
+  assert.throws(() => decodeBatches(bytes), isNamed);
+  assert.equal(decodeRecords(bytes, { from: 2n }).records[0]?.value?.length, 4);
+
+  const segment = await Segment.open(bytes);
+  const damage: unknown[] = [];
+  const found: bigint[] = [];
+  const onDamage = ({ firstOffset, nextOffset }: { firstOffset: bigint; nextOffset: bigint | undefined }) =>
+    damage.push(firstOffset, nextOffset);
+  for await (const { offset } of segment.records({ onDamage })) found.push(offset);
+  assert.deepEqual([found, damage], [[0n, 2n], [1n, 2n]]);
+  const records = segment.records();
+  assert.equal((await records.next()).value?.offset, 0n);
+  await assert.rejects(records.next(), isNamed);
+  segment.close();
+});
+
+test('what a server took can be read by a consumer, but for a record beyond its bound, which it steps over', async () => {
+  const topic = freshTopic();
+  await client.createTopic(topic);
+  await client.appendBatches({ topic, batches: bomb([...Array(30).fill(MIB / 2), 40 * MIB, 5]) });
+  const consumer = client.consumer({ start: 'earliest' });
+  consumer.assign([{ topic, partition: 0 }]);
+  const before = await take(consumer, 30);
+  assert.deepEqual(before.map(({ offset }) => offset), Array.from({ length: 30 }, (_, at) => BigInt(at)));
+  const error = await fails(consumer.poll({ timeoutMs: 60_000 }), 'INVALID_ARGUMENT', 'BATCH_TOO_LARGE');
+  assert.deepEqual([error.offset, error.nextOffset], [30n, 31n]);
+  consumer.seek(topic, 0, error.nextOffset!);
+  assert.equal((await take(consumer, 1))[0]?.value?.length, 5);
+  await consumer.close();
 });

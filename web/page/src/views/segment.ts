@@ -1,5 +1,6 @@
 // A segment file, dropped onto the page: read in this tab, sent nowhere.
 
+import type { ComlogError } from "comlog";
 import { init, Segment, type Damage, type SegmentBatch, type SegmentItem } from "comlog/log";
 
 import { explain, isAbort } from "../api";
@@ -108,6 +109,11 @@ class SegmentView {
   }
 }
 
+function unreadable(baseOffset: bigint, error: ComlogError): string {
+  const what = error.reason === "BATCH_TOO_LARGE" ? "a record is left out" : "records cannot be read";
+  return `Batch at offset ${baseOffset}: ${what}: ${error.message}`;
+}
+
 /** What is in the file, as far as it was read. */
 class Contents {
   readonly element: HTMLElement;
@@ -120,6 +126,8 @@ class Contents {
   #batches = 0;
   #records = 0;
   #damages = 0;
+  /** The next item is more of the same batch. */
+  #isGoingOn = false;
   #first: bigint | undefined;
   #next = 0n;
 
@@ -173,18 +181,22 @@ class Contents {
   }
 
   #takeBatch(batch: SegmentBatch): void {
-    this.#batches += 1;
-    this.#first ??= batch.baseOffset;
-    this.#next = batch.nextOffset;
-    this.#records += batch.recordCount;
-    if (batch.error)
-      this.#notice(`Batch at offset ${batch.baseOffset}: its records cannot be read: ${batch.error.message}`);
+    // A batch that decompresses to much comes in several items.
+    const isNew = !this.#isGoingOn;
+    this.#isGoingOn = batch.more;
+    if (isNew) {
+      this.#batches += 1;
+      this.#first ??= batch.baseOffset;
+      this.#next = batch.nextOffset;
+      this.#records += batch.recordCount;
+    }
+    if (batch.error) this.#notice(unreadable(batch.baseOffset, batch.error));
     for (const record of batch.records) {
       // The list keeps the first, as a file is read from its beginning.
       if (this.#rows.end >= ROWS_MAX || this.#rows.bytes >= ROW_BYTES_MAX) break;
       this.#rows.push({ ...record, partition: 0, timestamp: Number(record.timestamp) });
     }
-    if (this.#batches > BATCHES_SHOWN) return;
+    if (!isNew || this.#batches > BATCHES_SHOWN) return;
     const cells = [count(batch.recordCount), count(batch.bytes)].map((text) => h("td", { class: "number" }, text));
     const newest = h("td", { class: "number" }, time(Number(batch.maxTimestamp)).slice(11));
     this.#batchRows.append(

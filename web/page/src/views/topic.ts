@@ -215,7 +215,7 @@ class TopicView {
   /** A partition that rests says why, and where it can go on. */
   #showRests(rests: readonly Rest[]): void {
     const notices = rests.map(({ partition, error }) => {
-      const at = error.offset;
+      const at = error.nextOffset ?? error.offset;
       const text = at === undefined ? "Go on from the first" : `Go on at ${at}`;
       const button = h(
         "button",

@@ -1,7 +1,8 @@
 /** Record batches by themselves. */
 
+import { checkBytes as checkUint8Array } from '../check.js';
 import type { LogRecord, RecordInput } from '../record.js';
-import { Frame, checkOffset, invalid, pack } from './frame.js';
+import { Frame, checkBytes, checkOffset, invalid, pack } from './frame.js';
 import { Instance } from './instance.js';
 
 /** How the records of a batch are compressed. All are read; `zstd` cannot be written here. */
@@ -77,14 +78,37 @@ export function encodeBatch(records: Iterable<RecordInput>, options: EncodeOptio
  * Decodes whole batches, back to back. Keys and values are views of one buffer: `slice()` what is
  * kept for long.
  *
- * @throws ComlogError INVALID_ARGUMENT: the bytes are no such batches, whole and undamaged
+ * @throws ComlogError INVALID_ARGUMENT: the bytes are no such batches, whole and undamaged; or their
+ * records take more than 256 MiB, or one more than 64 MiB (BATCH_TOO_LARGE): see {@link decodeRecords}
  */
 export function decodeBatches(bytes: Uint8Array): Batch[] {
+  checkUint8Array('bytes', bytes);
   const frame = new Frame(stateless().call((glue) => glue.decodeBatches(bytes)));
   return Array.from({ length: frame.itemCount }, (_, index) => {
     const numbers = frame.item(index);
     return { ...batchInfo(numbers), records: frame.records(Number(numbers[5])) };
   });
+}
+
+/**
+ * Decodes records of whole batches, back to back, from offset `from` (default: all) on, about
+ * `maxBytes` (default 1 MiB) of them: for batches that decompress to more than can be held. Read on at
+ * `nextOffset`, until that is `undefined`. Each call decompresses from the beginning of its batch, so
+ * larger pieces cost less.
+ *
+ * @throws ComlogError INVALID_ARGUMENT: the bytes are no such batches; or the first record is larger
+ * than 64 MiB (BATCH_TOO_LARGE, its `offset`), and can be stepped over to `nextOffset`
+ */
+export function decodeRecords(
+  bytes: Uint8Array,
+  options: { from?: bigint | undefined; maxBytes?: number | undefined } = {},
+): { records: LogRecord[]; nextOffset: bigint | undefined } {
+  const { from = 0n, maxBytes = 1 << 20 } = options;
+  const [offset, most] = [checkOffset(from, 'from'), checkBytes(maxBytes, 'maxBytes', 256 << 20)];
+  checkUint8Array('bytes', bytes);
+  const frame = new Frame(stateless().call((glue) => glue.decodeRecords(bytes, offset, most)));
+  const next = frame.says[0]!;
+  return { records: frame.records(frame.recordCount), nextOffset: next < 0n ? undefined : next };
 }
 
 /** The header of a batch from the numbers of its item. */

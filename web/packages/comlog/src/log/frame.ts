@@ -1,10 +1,11 @@
 /** Records on their way into and out of WebAssembly; `crates/wasm/src/frame.rs` has the layout. */
 
 import { ComlogError } from '../error.js';
+import { check, checkBytes as checkUint8Array, checkList, checkObject } from '../check.js';
 import { toTimestamp, type BytesLike, type Header, type LogRecord, type RecordInput } from '../record.js';
 
 const HEAD_BYTES = 64;
-const ITEM_NUMBERS = 16;
+const ITEM_NUMBERS = 18;
 /** A buffer larger than this is not kept for the next call. */
 const KEPT_BYTES_MAX = 1 << 20;
 const encoder = new TextEncoder();
@@ -24,18 +25,21 @@ function useScratch(buffer: ArrayBuffer): void {
 export function pack(records: Iterable<RecordInput>): Uint8Array {
   if (scratch.byteLength > KEPT_BYTES_MAX) useScratch(new ArrayBuffer(64 << 10));
   let at = 0;
-  for (const { key, value, headers, timestamp } of records) {
+  for (const record of checkIterable('records', records)) {
+    const { key, value, headers, timestamp } = checkObject('record', record);
+    if (headers !== undefined) checkList('headers', headers);
     room(at, 8);
     at = putTimestamp(at, timestamp);
-    at = putBytes(at, key);
-    at = putBytes(at, value);
+    at = putBytes(at, 'key', key);
+    at = putBytes(at, 'value', value);
     const count = headers?.length ?? 0;
     room(at, 4);
     scratch.setInt32(at, count, true);
     at += 4;
     for (let index = 0; index < count; index++) {
-      at = putBytes(at, headers![index]!.name);
-      at = putBytes(at, headers![index]!.value);
+      const { name, value } = checkObject('a header', headers![index]!);
+      at = putBytes(at, 'header.name', check(name != null, 'header.name', 'a string or bytes', name));
+      at = putBytes(at, 'header.value', value);
     }
   }
   return scratchBytes.subarray(0, at);
@@ -60,7 +64,7 @@ function putTimestamp(at: number, timestamp: RecordInput['timestamp']): number {
   return at + 8;
 }
 
-function putBytes(at: number, value: BytesLike | null | undefined): number {
+function putBytes(at: number, name: string, value: BytesLike | null | undefined): number {
   if (value === null || value === undefined) {
     room(at, 4);
     scratch.setInt32(at, -1, true);
@@ -73,7 +77,7 @@ function putBytes(at: number, value: BytesLike | null | undefined): number {
     room(at, 4 + 3 * value.length);
     length = encoder.encodeInto(value, scratchBytes.subarray(start)).written;
   } else {
-    length = value.length;
+    length = checkUint8Array(name, value).length;
     room(at, 4 + length);
     scratchBytes.set(value, start);
   }
@@ -156,14 +160,17 @@ const OFFSET_MAX = 2n ** 63n - 1n;
 
 /** An offset from a caller. */
 export function checkOffset(value: bigint, what: string): bigint {
-  if (typeof value === 'bigint' && value >= 0n && value <= OFFSET_MAX) return value;
-  throw invalid(`${what} is a bigint from 0 to 2^63 - 1, not ${String(value)}`);
+  return check(typeof value === 'bigint' && value >= 0n && value <= OFFSET_MAX, what, 'a bigint from 0 to 2^63 - 1', value);
 }
 
 /** A number of bytes from a caller. */
 export function checkBytes(value: number, what: string, max: number): number {
-  if (Number.isSafeInteger(value) && value > 0 && value <= max) return value;
-  throw invalid(`${what} is an integer from 1 to ${max}, not ${String(value)}`);
+  return check(Number.isSafeInteger(value) && value > 0 && value <= max, what, `an integer from 1 to ${max}`, value);
+}
+
+function checkIterable<T>(name: string, value: Iterable<T>): Iterable<T> {
+  const is = typeof value === 'object' && value !== null && Symbol.iterator in value;
+  return check(is, name, 'an iterable', value);
 }
 
 export function invalid(message: string): ComlogError {

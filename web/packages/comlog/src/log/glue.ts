@@ -59,5 +59,6 @@ export interface Glue {
     baseSequence: number,
   ): Uint8Array;
   decodeBatches(bytes: Uint8Array): Uint8Array;
+  decodeRecords(bytes: Uint8Array, from: bigint, maxBytes: number): Uint8Array;
   lastPanic(): string;
 }

@@ -9,7 +9,7 @@ export type { Code, ErrorDetails, Reason } from '../error.js';
 export type { BytesLike, Header, HeaderInput, LogRecord, RecordInput } from '../record.js';
 export { ArchivedPartition } from './archive.js';
 export type { ArchivedReadOptions, ArchivedSegment } from './archive.js';
-export { decodeBatches, encodeBatch } from './batch.js';
+export { decodeBatches, decodeRecords, encodeBatch } from './batch.js';
 export type { Batch, BatchInfo, Compression, EncodeOptions, ProducerIds } from './batch.js';
 export type { WasmSource } from './instance.js';
 export { MemoryLog } from './memory-log.js';

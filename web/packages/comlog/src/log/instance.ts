@@ -119,10 +119,11 @@ export class Instance {
 /** The error that the instance gave on purpose; `undefined` for a trap. */
 function told(error: unknown): ComlogError | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined;
-  const { code, message, reason, offset } = error as Error & Record<string, unknown>;
+  const { code, message, reason, offset, nextOffset } = error as Error & Record<string, unknown>;
   if (!CODES.some((known) => known === code)) return undefined;
   return new ComlogError(code as Code, message, {
     reason: typeof reason === 'string' ? reason : undefined,
     offset: typeof offset === 'bigint' ? offset : undefined,
+    nextOffset: typeof nextOffset === 'bigint' ? nextOffset : undefined,
   });
 }

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** A log in memory. */
 
+import { checkBytes as checkUint8Array, checkObject } from '../check.js';
 import { ComlogError } from '../error.js';
 import { toTimestamp, type LogRecord, type RecordInput } from '../record.js';
 import { checkCompression, producerNumbers, type Compression, type ProducerIds } from './batch.js';
@@ -125,6 +126,7 @@ export class MemoryLog implements Disposable {
    * as `offset`; OUT_OF_ORDER_SEQUENCE); RESOURCE_EXHAUSTED when they exceed the whole budget
    */
   append(records: RecordInput | Iterable<RecordInput>, options: AppendOptions = {}): Appended {
+    checkObject('records', records);
     const frame = pack(Symbol.iterator in records ? records : [records]);
     const compression = checkCompression(options.compression);
     const expected = checkExpected(options);
@@ -141,6 +143,7 @@ export class MemoryLog implements Disposable {
    */
   appendBatches(encoded: Uint8Array, options: Pick<AppendOptions, 'expectedOffset'> = {}): Appended {
     const expected = checkExpected(options);
+    checkUint8Array('encoded', encoded);
     return this.#append((log) => log.appendBatches(encoded, expected));
   }
 

@@ -30,10 +30,21 @@ export interface SegmentBatch extends BatchInfo {
   kind: 'batch';
   /** Of its first byte. */
   position: number;
-  /** Keys and values are views of one buffer: `slice()` what is kept for long. */
+  /**
+   * All of them; or, when they are larger than is held at once, the next of them: the batch comes again
+   * with the others. Keys and values are views of one buffer: `slice()` what is kept for long.
+   */
   records: LogRecord[];
-  /** Why the records cannot be read, though the checksum is right. */
+  /** Whether the next item is this batch again, with records after these. */
+  more: boolean;
+  /**
+   * Why a record after these is not given, though the checksum is right. It is larger than 64 MiB
+   * (BATCH_TOO_LARGE), and those after it follow in the next item; or it cannot be read, nor can the rest
+   * of the batch (CORRUPT). Reading goes on at its `nextOffset`.
+   */
   error: ComlogError | undefined;
+  /** The offset that `error` is about. */
+  errorOffset: bigint | undefined;
 }
 
 /** Bytes that are no valid batch. */
@@ -112,7 +123,7 @@ export class Segment implements Disposable {
    */
   async *scan(options: ScanOptions = {}): AsyncIterableIterator<SegmentItem> {
     const { signal } = options;
-    const from = checkOffset(options.from ?? 0n, 'from');
+    let from = checkOffset(options.from ?? 0n, 'from');
     let place: Place | undefined;
     for (;;) {
       const frame = await this.#page(from, place, signal);
@@ -122,25 +133,27 @@ export class Segment implements Disposable {
       }
       if (frame.says[2] === 1n) return;
       place = { position: Number(frame.says[0]), offset: frame.says[1]! };
+      from = frame.says[3]!;
     }
   }
 
   /**
    * The records of the file in order.
    *
-   * @param options `onDamage` is told of damage, and the records behind it follow; without it damage
-   * throws
-   * @throws ComlogError DATA_LOSS at damage, with the offset where reading can go on
+   * @param options `onDamage` is told of damage, and of records larger than 64 MiB, and the records behind
+   * follow; without it they throw
+   * @throws ComlogError DATA_LOSS at damage, with the offset where reading can go on; INVALID_ARGUMENT
+   * (BATCH_TOO_LARGE) at a record of more than 64 MiB, with its `offset` and the `nextOffset`
    */
   async *records(
     options: ScanOptions & { onDamage?: ((damage: Damage) => void) | undefined } = {},
   ): AsyncIterableIterator<LogRecord> {
     const { onDamage } = options;
     for await (const item of this.scan(options)) {
+      if (item.kind === 'batch' && !item.control) yield* item.records;
       const damage = damageOf(item);
       if (damage && onDamage) onDamage(damage);
-      else if (damage) throw dataLoss(damage);
-      if (item.kind === 'batch' && !item.control) yield* item.records;
+      else if (damage) throw (item as SegmentBatch).error ?? dataLoss(damage);
     }
   }
 
@@ -217,21 +230,28 @@ function itemOf(frame: Frame, index: number): SegmentItem {
     return { kind: 'damage', start: start!, end: end!, firstOffset: numbers[3]!, nextOffset, reason: text };
   }
   const info = batchInfo(numbers);
-  const damage = { firstOffset: info.baseOffset, nextOffset: info.nextOffset, reason: text };
-  const error = text === '' ? undefined : dataLoss(damage);
-  return { kind: 'batch', position: start!, ...info, records, error };
+  const [attributes, firstOffset, nextOffset] = [Number(numbers[7]), numbers[16]!, numbers[17]!];
+  const more = (attributes & 64) !== 0;
+  let error: ComlogError | undefined;
+  if (attributes & 128) {
+    const about = { reason: 'BATCH_TOO_LARGE', offset: firstOffset, nextOffset };
+    error = new ComlogError('INVALID_ARGUMENT', text, about);
+  } else if (text !== '') {
+    error = dataLoss({ firstOffset, nextOffset, reason: text });
+  }
+  return { kind: 'batch', position: start!, ...info, records, more, error, errorOffset: error && firstOffset };
 }
 
 function damageOf(item: SegmentItem): Damage | undefined {
   if (item.kind === 'damage') return item;
   if (item.kind !== 'batch' || !item.error) return undefined;
-  const { position, bytes, baseOffset, nextOffset, error } = item;
+  const { position, bytes, baseOffset, errorOffset = baseOffset, error } = item;
   return {
     kind: 'damage',
     start: position,
     end: position + bytes,
-    firstOffset: baseOffset,
-    nextOffset,
+    firstOffset: errorOffset,
+    nextOffset: error.nextOffset,
     reason: error.message,
   };
 }
@@ -241,5 +261,6 @@ function dataLoss({ firstOffset, nextOffset, reason }: Pick<Damage, 'firstOffset
   return new ComlogError('DATA_LOSS', `damaged from offset ${firstOffset} to ${until}: ${reason}`, {
     reason: 'CORRUPT',
     offset: nextOffset,
+    nextOffset,
   });
 }

@@ -11,6 +11,7 @@ export interface PlainError {
   topic: string | undefined;
   partition: number | undefined;
   offset: bigint | undefined;
+  nextOffset: bigint | undefined;
 }
 
 /** From a tab. */
@@ -42,8 +43,8 @@ export type ToTab =
 
 export function toPlain(error: ComlogError | undefined): PlainError | undefined {
   if (error === undefined) return undefined;
-  const { code, message, reason, topic, partition, offset } = error;
-  return { code, message, reason, topic, partition, offset };
+  const { code, message, reason, topic, partition, offset, nextOffset } = error;
+  return { code, message, reason, topic, partition, offset, nextOffset };
 }
 
 export function fromPlain(plain: PlainError | undefined): ComlogError | undefined {
