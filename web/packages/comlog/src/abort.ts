@@ -34,10 +34,15 @@ export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefine
   });
 }
 
+/** What a timer takes: above 2^31 - 1 ms it would fire at once. */
+export function timerMs(ms: number): number {
+  return Math.min(ms, 2 ** 31 - 1);
+}
+
 /** Waits; rejects with the signal's reason once it is aborted. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   const woken = deferred<void>();
-  const timer = setTimeout(woken.resolve, ms);
+  const timer = setTimeout(woken.resolve, timerMs(ms));
   try {
     await abortable(woken.promise, signal);
   } finally {

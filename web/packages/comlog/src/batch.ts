@@ -70,6 +70,17 @@ export class Batch {
     this.sentAt = sentAt;
   }
 
+  /** Its records in batches of at most so many bytes, one record at least; or only itself. */
+  split(bytesMax: number): Batch[] {
+    let last = new Batch(this.sentAt);
+    const parts = [last];
+    for (const item of this.items) {
+      if (last.items.length > 0 && last.bytes + item.bytes > bytesMax) parts.push((last = new Batch(item.sentAt)));
+      last.add(item);
+    }
+    return parts;
+  }
+
   add(item: Item): void {
     this.items.push(item);
     this.bytes += item.bytes;

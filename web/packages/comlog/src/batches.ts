@@ -3,11 +3,12 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { CallOptions as ConnectOptions } from '@connectrpc/connect';
 
 import type { Calls } from './calls.js';
+import { checkBytes, checkInteger, checkOffset, checkPlace } from './check.js';
 import type { AppendBatchesRequestSchema, Fetched, ReadRequestSchema } from './gen/comlog/v1/log_pb.js';
 import { Form } from './gen/comlog/v1/log_pb.js';
 import type { CallOptions } from './options.js';
 import { fromMessage } from './status.js';
-import { durabilityToWire, incomplete, type Durability } from './topic.js';
+import { durabilityToWire, incomplete, nonsense, type Durability } from './topic.js';
 import { appendedFromWire, type Appended } from './wire.js';
 
 /** What `Client.read` and `Client.readBatches` read. */
@@ -54,6 +55,9 @@ export async function appendBatches(
 ): Promise<Appended[]> {
   // What is undefined is not sent, as if it were absent: only the types tell them apart.
   const message = { ...request, durability: durabilityToWire(request.durability) };
+  checkPlace(request);
+  checkBytes('batches', request.batches);
+  if (request.expectedOffset !== undefined) checkOffset('expectedOffset', request.expectedOffset);
   const append = (call: ConnectOptions) =>
     calls.logs.appendBatches(message as MessageInitShape<typeof AppendBatchesRequestSchema>, call);
   const { results } = await calls.once(append, options);
@@ -70,6 +74,7 @@ export async function readBatches(
 ): Promise<BatchesRead> {
   const { chunks, nextOffset, logStartOffset, highWatermark } = await fetchOnce(calls, request, Form.BATCHES, options);
   const batches = new Uint8Array(await new Blob(chunks as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  if (nextOffset < request.offset) throw nonsense(`offset ${nextOffset} after ${request.offset}`);
   return { batches, nextOffset, logStartOffset, highWatermark };
 }
 
@@ -81,6 +86,12 @@ export async function fetchOnce(
   options?: CallOptions,
 ): Promise<Fetched> {
   const message = { ...request, form } as MessageInitShape<typeof ReadRequestSchema>;
+  checkPlace(request);
+  checkOffset('offset', request.offset);
+  for (const name of ['maxBytes', 'maxWaitMs'] as const) {
+    const value = request[name];
+    if (value !== undefined) checkInteger(name, value);
+  }
   const { fetched } = await calls.again((call) => calls.logs.read(message, call), options);
   if (fetched === undefined) throw incomplete('what was fetched');
   return fetched;

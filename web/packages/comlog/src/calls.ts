@@ -2,12 +2,12 @@
 import type { CallOptions as ConnectOptions, Client, Interceptor } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 
-import { anySignal, sleep } from './abort.js';
+import { abortable, anySignal, sleep, timerMs } from './abort.js';
 import { ComlogError } from './error.js';
 import { GroupService } from './gen/comlog/v1/group_pb.js';
 import { LogService } from './gen/comlog/v1/log_pb.js';
 import { TopicService } from './gen/comlog/v1/topic_pb.js';
-import type { CallOptions, ClientSettings } from './options.js';
+import { positive, type CallOptions, type ClientSettings } from './options.js';
 import { serviceClient } from './service.js';
 import { fromCall } from './status.js';
 
@@ -49,28 +49,43 @@ export class Calls {
   /** Makes a call that may be made twice, until it succeeds or there is no hope. */
   async again<T>(call: (options: ConnectOptions) => Promise<T>, options: CallOptions = {}): Promise<T> {
     const { retry } = this.settings;
+    const timeoutMs = options.timeoutMs ?? this.settings.timeoutMs;
+    const until = performance.now() + timeoutMs;
+    let leftMs = timeoutMs;
     for (let failures = 1; ; failures += 1) {
+      const waitMs = retry.backoffMs(failures, Math.random());
       try {
-        return await this.once(call, options);
+        return await this.once(call, { ...options, timeoutMs: leftMs });
       } catch (error) {
+        leftMs = until - performance.now() - waitMs;
         const hopeless = !(error instanceof ComlogError) || !error.retryable || this.closed.aborted;
-        if (hopeless || failures >= retry.attemptsMax) throw error;
+        if (hopeless || failures >= retry.attemptsMax || leftMs <= 0) throw error;
       }
-      await sleep(retry.backoffMs(failures, Math.random()), options.signal);
+      await sleep(waitMs, options.signal);
     }
   }
 
   /** Makes a call once. */
   async once<T>(call: (options: ConnectOptions) => Promise<T>, options: CallOptions = {}): Promise<T> {
-    const any = anySignal([options.signal, this.closed]);
+    const timeoutMs = positive('timeoutMs', options.timeoutMs ?? this.settings.timeoutMs);
+    const late = new AbortController();
+    const any = anySignal([options.signal, this.closed, late.signal]);
+    const { signal } = any;
+    const timer = setTimeout(() => late.abort(timedOut(timeoutMs)), timerMs(timeoutMs));
     try {
-      any.signal.throwIfAborted();
-      return await call({ signal: any.signal, timeoutMs: options.timeoutMs ?? this.settings.timeoutMs });
+      signal.throwIfAborted();
+      // Also when a hook of the caller never returns.
+      return await abortable(call({ signal }), signal);
     } catch (error) {
-      any.signal.throwIfAborted();
+      signal.throwIfAborted();
       throw fromCall(error);
     } finally {
+      clearTimeout(timer);
       any.release();
     }
   }
+}
+
+function timedOut(timeoutMs: number): ComlogError {
+  return new ComlogError('DEADLINE_EXCEEDED', `the server did not answer within ${Math.ceil(timeoutMs)} ms`);
 }

@@ -8,6 +8,7 @@ import {
   type ReadRequest,
 } from './batches.js';
 import { Calls } from './calls.js';
+import { check, checkInteger, checkList, checkOffset, checkPlace, checkText } from './check.js';
 import { Consumer, type ConsumerOptions, type Assignment } from './consumer.js';
 import type { Connection, Feed } from './feed.js';
 import { Form } from './gen/comlog/v1/log_pb.js';
@@ -20,6 +21,7 @@ import {
   configToWire,
   descriptionFromWire,
   durabilityToWire,
+  nonsense,
   topicFromWire,
   type Durability,
   type Topic,
@@ -146,25 +148,27 @@ export class Client {
   /** Appends records as one batch, atomically. Made once: without a producer a retry could double it. */
   async append(request: AppendRequest, options?: CallOptions): Promise<Appended> {
     const now = BigInt(Date.now());
+    checkPlace(request);
     const { topic, partition = 0, records, expectedOffset, fencingToken } = request;
+    if (expectedOffset !== undefined) checkOffset('expectedOffset', expectedOffset);
     const message = {
       topic,
       partition,
-      records: records.map((record) => recordToWire(record, now).wire),
+      records: checkList('records', records).map((record) => recordToWire(record, now).wire),
       compression: compressionToWire(request.compression),
       durability: durabilityToWire(request.durability),
       ...(expectedOffset === undefined ? {} : { expectedOffset }),
       ...(fencingToken === undefined ? {} : { fencingToken }),
     };
     const { appended } = await this.#calls.once((call) => this.#calls.logs.append(message, call), options);
-    return appendedFromWire(appended);
+    return appendedFromWire(appended, records.length);
   }
 
   /** Reads from exactly an offset on. */
   async read(request: ReadRequest, options?: CallOptions): Promise<ReadResult> {
     const { topic, partition = 0 } = request;
     const fetched = await fetchOnce(this.#calls, request, Form.RECORDS, options);
-    const { records, nextOffset, logStartOffset, highWatermark } = pieceFromWire(fetched);
+    const { records, nextOffset, logStartOffset, highWatermark } = pieceFromWire(fetched, request.offset);
     const placed = records.map((record) => ({ ...record, topic, partition }));
     return { records: placed, nextOffset, logStartOffset, highWatermark };
   }
@@ -187,30 +191,33 @@ export class Client {
   /** Finds offsets: earliest, latest, or by time. One answer per query, in order. */
   async listOffsets(queries: readonly OffsetQuery[], options?: CallOptions): Promise<OffsetFound[]> {
     const message = {
-      queries: queries.map(({ topic, partition = 0, at = 'latest' }) => ({
-        topic,
-        partition,
-        at: startToWire(at),
-      })),
+      queries: checkList('queries', queries).map((query) => {
+        checkPlace(query);
+        const { topic, partition = 0, at = 'latest' } = query;
+        return { topic, partition, at: startToWire(at) };
+      }),
     };
     const { offsets } = await this.#calls.again((call) => this.#calls.logs.listOffsets(message, call), options);
+    const isAnswer = ({ topic, partition }: TopicPartition, at: number) =>
+      topic === queries[at]?.topic && partition === message.queries[at]?.partition;
+    if (offsets.length !== queries.length || !offsets.every(isAnswer)) throw nonsense('other offsets than asked for');
     return offsets.map(({ topic, partition, offset, timestampMs, logStartOffset, highWatermark }) => {
-      return { topic, partition, offset, timestamp: timestampMs, logStartOffset, highWatermark };
+      return { topic, partition, offset: known(offset), timestamp: timestampMs, logStartOffset, highWatermark };
     });
   }
 
   /** Raises the log start offset; records below it are gone. Durable on return: the new start. */
   async trim(topic: string, partition: number, offset: bigint, options?: CallOptions): Promise<bigint> {
-    const message = { topic, partition, offset };
+    const message = placed(topic, partition, { offset: checkOffset('offset', offset) });
     const trimmed = await this.#calls.again((call) => this.#calls.logs.trim(message, call), options);
-    return trimmed.logStartOffset;
+    return known(trimmed.logStartOffset);
   }
 
   /** Makes everything written so far durable: below the offset returned. */
   async sync(topic: string, partition: number, options?: CallOptions): Promise<bigint> {
-    const message = { topic, partition };
+    const message = placed(topic, partition, {});
     const synced = await this.#calls.again((call) => this.#calls.logs.sync(message, call), options);
-    return synced.durableOffset;
+    return known(synced.durableOffset);
   }
 
   /**
@@ -221,9 +228,9 @@ export class Client {
    * @returns where the log ended when it took effect
    */
   async fence(topic: string, partition: number, token: bigint, options?: CallOptions): Promise<bigint> {
-    const message = { topic, partition, token };
+    const message = placed(topic, partition, { token: check(typeof token === 'bigint', 'token', 'a bigint', token) });
     const fenced = await this.#calls.once((call) => this.#calls.logs.fence(message, call), options);
-    return fenced.logEndOffset;
+    return known(fenced.logEndOffset);
   }
 
   /** Creates a topic. With `ifNotExists` one that is there already is left as it is. */
@@ -237,6 +244,8 @@ export class Client {
     } & CallOptions = {},
   ): Promise<Topic> {
     const { partitions = 0, config, ifNotExists = false } = options;
+    checkText('name', name);
+    checkInteger('partitions', partitions);
     const message = { name, partitions, config: configToWire(config), ifNotExists };
     const call = (call: object) => this.#calls.topics.createTopic(message, call);
     const created = await (ifNotExists ? this.#calls.again(call, options) : this.#calls.once(call, options));
@@ -257,6 +266,7 @@ export class Client {
 
   /** One topic and where its partitions stand. */
   async describeTopic(name: string, options?: CallOptions): Promise<TopicDescription> {
+    checkText('name', name);
     const described = await this.#calls.again((call) => this.#calls.topics.describeTopic({ name }, call), options);
     return descriptionFromWire(described);
   }
@@ -274,10 +284,10 @@ export class Client {
   ): Promise<{ topic: Topic; warnings: string[] }> {
     const { config, reset = [], partitions } = change;
     const message = {
-      name,
+      name: checkText('name', name),
       config: configToWire(config),
-      reset: reset.map((field) => field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)),
-      ...(partitions === undefined ? {} : { partitions }),
+      reset: checkList('reset', reset).map((field) => checkText('reset', field).replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)),
+      ...(partitions === undefined ? {} : { partitions: checkInteger('partitions', partitions, 1) }),
     };
     const altered = await this.#calls.once((call) => this.#calls.topics.alterTopic(message, call), options);
     return { topic: topicFromWire(altered.topic), warnings: altered.warnings };
@@ -285,6 +295,7 @@ export class Client {
 
   /** Deletes a topic and its records. */
   async deleteTopic(name: string, options?: CallOptions): Promise<void> {
+    checkText('name', name);
     await this.#calls.once((call) => this.#calls.topics.deleteTopic({ name }, call), options);
   }
 
@@ -310,6 +321,7 @@ export class Client {
 
   /** Forgets what a group has committed. */
   async deleteGroup(group: string, options?: CallOptions): Promise<void> {
+    checkText('group', group);
     await this.#calls.once((call) => this.#calls.groups.deleteGroup({ group }, call), options);
   }
 
@@ -338,4 +350,16 @@ export class Client {
   #checkOpen(): void {
     this.#calls.closed.throwIfAborted();
   }
+}
+
+/** What a call about one partition says. */
+function placed<T>(topic: string, partition: number, more: T): T & TopicPartition {
+  checkPlace({ topic, partition });
+  return { topic, partition, ...more };
+}
+
+/** An offset that the server said. */
+function known(offset: bigint): bigint {
+  if (offset < 0n) throw nonsense(`offset ${offset}`);
+  return offset;
 }

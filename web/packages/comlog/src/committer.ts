@@ -1,3 +1,4 @@
+import { timerMs } from './abort.js';
 import type { Calls } from './calls.js';
 import { ComlogError } from './error.js';
 import { commitOffsets, type GroupOffset } from './groups.js';
@@ -31,7 +32,7 @@ export class Committer {
   handedOutIsDone(): void {
     if (this.#intervalMs === undefined) return;
     this.#done = this.#positions();
-    this.#timer ??= setTimeout(() => this.#commitDone(), this.#intervalMs);
+    this.#timer ??= setTimeout(() => this.#commitDone(), timerMs(this.#intervalMs));
   }
 
   /** Commits behind the commits before. */

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import { Gate, abortable, deferred, type Deferred } from './abort.js';
+import { Gate, abortable, deferred, timerMs, type Deferred } from './abort.js';
 import type { Calls } from './calls.js';
+import { check, checkList, checkPlace, checkText } from './check.js';
 import { Committer } from './committer.js';
 import { Cursor, type CursorContext } from './cursor.js';
 import { ComlogError } from './error.js';
@@ -8,8 +9,9 @@ import type { Feed } from './feed.js';
 import { committedOffsets, type CommittedOffset, type GroupOffset } from './groups.js';
 import { positive, type CallOptions } from './options.js';
 import type { ConsumerRecord, TopicPartition } from './record.js';
+import { atLeast0 } from './retry.js';
 import { TopicWatch } from './topic-watch.js';
-import type { StartAt } from './wire.js';
+import { startToWire, type StartAt } from './wire.js';
 
 /** How a {@link Consumer} starts, buffers and commits. */
 export interface ConsumerOptions {
@@ -52,6 +54,7 @@ export interface Assigned extends TopicPartition {
 }
 
 const MAX_RECORDS = 500;
+const OUT_OF_RANGE: readonly string[] = ['error', 'earliest', 'latest'];
 /** Reads under way at once, of one consumer. */
 const READS_MAX = 2;
 
@@ -79,7 +82,11 @@ export class Consumer {
 
   /** @internal Use `Client.consumer`. */
   constructor(calls: Calls, feed: Feed, options: ConsumerOptions, onClose: () => void) {
-    const { group, autoCommitMs } = options;
+    const { group, autoCommitMs, start, outOfRange = 'error' } = options;
+    if (group !== undefined) checkText('group', group);
+    if (autoCommitMs !== undefined) positive('autoCommitMs', autoCommitMs);
+    if (start !== undefined) startToWire(start);
+    check(OUT_OF_RANGE.includes(outOfRange), 'outOfRange', `one of ${OUT_OF_RANGE.join(', ')}`, outOfRange);
     if (autoCommitMs !== undefined && group === undefined) {
       throw new ComlogError('INVALID_ARGUMENT', 'autoCommitMs needs a group');
     }
@@ -99,7 +106,7 @@ export class Consumer {
       calls,
       feed,
       reads: new Gate(READS_MAX),
-      outOfRange: options.outOfRange ?? 'error',
+      outOfRange,
       start: (topic, partition) => this.#start(topic, partition),
       room: (signal) => this.#room(signal),
       changed: (bytes) => this.#changed(bytes),
@@ -109,6 +116,10 @@ export class Consumer {
   /** Also reads these. A partition that is read already goes on at the given place, if one is given. */
   assign(assignments: readonly Assignment[]): void {
     this.#checkOpen();
+    for (const assignment of checkList('assignments', assignments)) {
+      checkPlace(assignment);
+      if (assignment.at !== undefined) startToWire(assignment.at);
+    }
     for (const { topic, partition, at } of assignments) {
       if (partition === undefined) this.#topics.add(topic, at);
       else this.#add(topic, partition, at);
@@ -117,7 +128,7 @@ export class Consumer {
 
   /** Also reads all partitions of these topics; partitions added later from their beginning. */
   subscribe(topics: readonly string[]): void {
-    this.assign(topics.map((topic) => ({ topic })));
+    this.assign(checkList('topics', topics).map((topic) => ({ topic })));
   }
 
   /** Reads these no longer; without an argument, nothing. */
@@ -150,12 +161,14 @@ export class Consumer {
     options: { timeoutMs?: number | undefined; maxRecords?: number | undefined; signal?: AbortSignal | undefined } = {},
   ): Promise<ConsumerRecord[]> {
     const { timeoutMs, maxRecords = MAX_RECORDS, signal } = options;
+    if (timeoutMs !== undefined) atLeast0('timeoutMs', timeoutMs);
+    positive('maxRecords', maxRecords);
     const deadline = timeoutMs === undefined ? undefined : Date.now() + timeoutMs;
     this.#committer.handedOutIsDone();
     for (;;) {
       signal?.throwIfAborted();
       this.#checkOpen();
-      const records = this.#take(positive('maxRecords', maxRecords));
+      const records = this.#take(maxRecords);
       if (records.length > 0) return records;
       this.#throwError();
       if (!(await this.#waitForArrival(deadline, signal))) return [];
@@ -177,6 +190,7 @@ export class Consumer {
 
   /** Goes on from there; also ends a failure of the partition. */
   seek(topic: string, partition: number, at: StartAt): void {
+    startToWire(at);
     this.#cursor(topic, partition).seek(at);
   }
 
@@ -263,7 +277,7 @@ export class Consumer {
     if (waitMs !== undefined && waitMs <= 0) return false;
     this.#arrival ??= deferred();
     const { promise } = this.#arrival;
-    const timer = waitMs === undefined ? undefined : setTimeout(() => this.#changed(0), waitMs);
+    const timer = waitMs === undefined ? undefined : setTimeout(() => this.#changed(0), timerMs(waitMs));
     try {
       await abortable(promise, signal);
     } finally {

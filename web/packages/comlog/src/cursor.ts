@@ -5,11 +5,14 @@ import type { Feed, Piece, Subscription } from './feed.js';
 import { Form } from './gen/comlog/v1/log_pb.js';
 import { ENDED } from './inbox.js';
 import type { ConsumerRecord } from './record.js';
-import { incomplete } from './topic.js';
+import { incomplete, nonsense } from './topic.js';
 import { pieceFromWire, startOffset, startToWire, type StartAt } from './wire.js';
 
 /** Most bytes of one read. */
 const READ_BYTES_MAX = 1 << 20;
+
+/** Most reads in a row that bring nothing, though there should be something. */
+const IDLE_READS_MAX = 5;
 
 /** What a cursor stands on; one per consumer. */
 export interface CursorContext {
@@ -199,6 +202,8 @@ export class Cursor {
       const ask = () => calls.again((call) => calls.logs.listOffsets(message, call), { signal });
       const [found] = (await reads.run(ask, signal)).offsets;
       if (found === undefined) throw incomplete('an offset');
+      const isAsked = found.topic === topic && found.partition === partition && found.offset >= 0n;
+      if (!isAsked) throw nonsense(`offset ${found.offset} of ${found.topic}/${found.partition}`);
       offset = found.offset;
       this.#highWatermark = found.highWatermark;
     }
@@ -211,18 +216,23 @@ export class Cursor {
   async #readTo(end: bigint | undefined, signal: AbortSignal, onProgress: () => void): Promise<bigint> {
     const { calls, reads } = this.#context;
     const { topic, partition } = this;
-    for (;;) {
+    for (let idle = 0; ; ) {
       const offset = this.#fetchOffset ?? 0n;
       if (end !== undefined && offset >= end) return offset;
       await this.#context.room(signal);
       const message = { topic, partition, offset, maxBytes: READ_BYTES_MAX, form: Form.RECORDS };
       const read = () => calls.once((call) => calls.logs.read(message, call), { signal });
       const { fetched } = await reads.run(read, signal);
-      const piece = pieceFromWire(fetched);
+      const piece = pieceFromWire(fetched, offset);
       signal.throwIfAborted();
       onProgress();
       this.#push(piece);
       if (end === undefined && piece.nextOffset >= piece.highWatermark) return piece.nextOffset;
+      idle = piece.nextOffset > offset ? 0 : idle + 1;
+      if (idle === 0) continue;
+      // Records may come between its look at them and at the end; not again and again.
+      if (idle > IDLE_READS_MAX) throw nonsense(`no records at ${offset}, but an end at ${end ?? piece.highWatermark}`);
+      await sleep(calls.settings.retry.backoffMs(idle, Math.random()), signal);
     }
   }
 

@@ -1,7 +1,9 @@
 import type { Calls } from './calls.js';
+import { checkList, checkOffset, checkPlace, checkText } from './check.js';
 import { ComlogError } from './error.js';
 import type { CallOptions } from './options.js';
 import type { TopicPartition } from './record.js';
+import { nonsense } from './topic.js';
 
 /** The next record that a group wants from a partition. */
 export interface GroupOffset extends TopicPartition {
@@ -24,8 +26,12 @@ export async function commitOffsets(
   options?: CallOptions,
 ): Promise<void> {
   const message = {
-    group,
-    offsets: offsets.map(({ topic, partition, offset, metadata = '' }) => ({ topic, partition, offset, metadata })),
+    group: checkText('group', group),
+    offsets: checkList('offsets', offsets).map((one) => {
+      checkPlace(one);
+      const { topic, partition, offset, metadata = '' } = one;
+      return { topic, partition, offset: checkOffset('offset', offset), metadata: checkText('metadata', metadata) };
+    }),
   };
   await calls.again((call) => calls.groups.commitOffsets(message, call), options);
 }
@@ -37,10 +43,15 @@ export async function committedOffsets(
   partitions: readonly TopicPartition[],
   options?: CallOptions,
 ): Promise<CommittedOffset[]> {
-  const message = { group, partitions: partitions.map(({ topic, partition }) => ({ topic, partition })) };
+  const message = {
+    group: checkText('group', group),
+    partitions: checkList('partitions', partitions).map(({ topic, partition }) => ({ topic, partition })),
+  };
+  message.partitions.forEach(checkPlace);
   try {
     const { offsets } = await calls.again((call) => calls.groups.fetchOffsets(message, call), options);
     return offsets.map(({ topic, partition, offset, metadata, committedMs }) => {
+      if (offset < 0n) throw nonsense(`a commit of offset ${offset}`);
       return { topic, partition, offset, metadata, committedAt: new Date(Number(committedMs)) };
     });
   } catch (error) {

@@ -1,9 +1,10 @@
-import { sleep, type Gate } from './abort.js';
+import { abortable, anySignal, sleep, timerMs, type Gate } from './abort.js';
 import { Batch, type Item } from './batch.js';
 import type { Calls } from './calls.js';
 import { ComlogError } from './error.js';
 import type { Compression as WireCompression, Durability as WireDurability } from './gen/comlog/v1/common_pb.js';
 import { fromCall } from './status.js';
+import { nonsense } from './topic.js';
 import { appendedFromWire, type Appended } from './wire.js';
 
 /** Sequences count from 0 to 2^31 - 1 and start again. */
@@ -14,7 +15,10 @@ export interface LaneContext {
   readonly calls: Calls;
   /** Few appends at once: a browser has few connections. */
   readonly gate: Gate;
-  readonly batchBytes: number;
+  /** Bytes at which a batch of the topic is full. */
+  batchBytes(topic: string): number;
+  /** A batch of the topic was too large: what is known of its limit may be out of date. */
+  learn(topic: string): Promise<void>;
   readonly batchRecordsMax: number;
   readonly lingerMs: number;
   readonly deliveryTimeoutMs: number;
@@ -66,7 +70,8 @@ export class Lane {
   }
 
   add(item: Item): void {
-    const { batchBytes, batchRecordsMax } = this.#context;
+    const { batchRecordsMax } = this.#context;
+    const batchBytes = this.#context.batchBytes(this.topic);
     if (this.#open !== undefined && this.#open.bytes + item.bytes > batchBytes) this.#seal();
     this.#open ??= new Batch(item.sentAt);
     this.#open.add(item);
@@ -96,10 +101,20 @@ export class Lane {
 
   async #run(): Promise<void> {
     for (let batch = this.#next(); batch !== undefined; batch = this.#next()) {
+      // It was gathered before the limit of the topic was known.
+      const parts = batch.split(this.#context.batchBytes(this.topic));
+      if (parts.length > 1) {
+        this.#full.unshift(...parts);
+        continue;
+      }
       let error: ComlogError | undefined;
       try {
         batch.resolve(this.topic, this.partition, await this.#deliver(batch));
       } catch (reason) {
+        if (reason instanceof TooLarge) {
+          this.#full.unshift(...batch.split(Math.floor(batch.bytes / 2)));
+          continue;
+        }
         error = fromCall(reason);
         this.#spent = true;
         batch.reject(error);
@@ -123,18 +138,44 @@ export class Lane {
 
   /** Sends a batch until it is acknowledged; `undefined` when it is in the log, but not known where. */
   async #deliver(batch: Batch): Promise<Appended | undefined> {
-    const { calls, abandoned, deliveryTimeoutMs } = this.#context;
-    let renumbered = false;
+    const { abandoned, deliveryTimeoutMs } = this.#context;
+    const leftMs = batch.sentAt + deliveryTimeoutMs - performance.now();
     let lastError: ComlogError | undefined;
+    const late = new AbortController();
+    const expire = () => late.abort(timedOut(deliveryTimeoutMs, lastError));
+    if (leftMs <= 0) expire();
+    const timer = setTimeout(expire, timerMs(leftMs));
+    const { signal, release } = anySignal([abandoned, late.signal]);
+    try {
+      return await this.#deliverUntil(signal, batch, (error) => (lastError = error));
+    } finally {
+      clearTimeout(timer);
+      release();
+    }
+  }
+
+  async #deliverUntil(
+    signal: AbortSignal,
+    batch: Batch,
+    onError: (error: ComlogError) => void,
+  ): Promise<Appended | undefined> {
+    const { calls } = this.#context;
+    let renumbered = false;
+    // Whether an attempt may have reached the log without an answer.
+    let unsure = false;
     for (let failures = 0; ; ) {
-      const leftMs = batch.sentAt + deliveryTimeoutMs - performance.now();
-      if (leftMs <= 0) throw timedOut(deliveryTimeoutMs, lastError);
+      signal.throwIfAborted();
       try {
-        return await this.#send(batch, leftMs);
+        return await this.#send(signal, batch);
       } catch (reason) {
-        abandoned.throwIfAborted();
+        signal.throwIfAborted();
         const error = fromCall(reason);
-        lastError = error;
+        onError(error);
+        if (error.reason === 'BATCH_TOO_LARGE' && batch.items.length > 1 && !unsure) {
+          await abortable(this.#context.learn(this.topic), signal);
+          throw new TooLarge();
+        }
+        unsure ||= error.reason === undefined;
         if (error.reason === 'DUPLICATE_SEQUENCE') {
           this.#advance(batch);
           return undefined;
@@ -149,15 +190,13 @@ export class Lane {
         if (!mayAppendAgain(error) || calls.closed.aborted) throw error;
       }
       failures += 1;
-      const waitMs = calls.settings.retry.backoffMs(failures, Math.random());
-      await sleep(Math.min(waitMs, leftMs), abandoned);
+      await sleep(calls.settings.retry.backoffMs(failures, Math.random()), signal);
     }
   }
 
-  async #send(batch: Batch, leftMs: number): Promise<Appended> {
-    const { calls, gate, idempotence, compression, durability, abandoned } = this.#context;
-    const timeoutMs = Math.min(calls.settings.timeoutMs, leftMs);
-    const identity = idempotence ? await this.#identify(timeoutMs) : undefined;
+  async #send(signal: AbortSignal, batch: Batch): Promise<Appended> {
+    const { calls, gate, idempotence, compression, durability } = this.#context;
+    const identity = idempotence ? await this.#identify(signal) : undefined;
     const message = {
       topic: this.topic,
       partition: this.partition,
@@ -166,11 +205,11 @@ export class Lane {
       durability,
       ...(identity === undefined ? {} : { producer: { ...identity, sequence: this.#sequence } }),
     };
-    const append = () =>
-      calls.once((call) => calls.logs.append(message, call), { timeoutMs, signal: abandoned });
-    const { appended } = await gate.run(append, abandoned);
+    const append = () => calls.once((call) => calls.logs.append(message, call), { signal });
+    const { appended } = await gate.run(append, signal);
+    const placed = appendedFromWire(appended, batch.items.length);
     this.#advance(batch);
-    return appendedFromWire(appended);
+    return placed;
   }
 
   #advance(batch: Batch): void {
@@ -178,35 +217,44 @@ export class Lane {
   }
 
   /** The identity to send under: asked for at first, raised after a failure. */
-  async #identify(timeoutMs: number): Promise<Identity> {
-    const { calls, abandoned } = this.#context;
+  async #identify(signal: AbortSignal): Promise<Identity> {
+    const { calls } = this.#context;
     if (this.#identity !== undefined && !this.#spent) return this.#identity;
     const raised = this.#identity;
     const message = raised === undefined ? {} : { producerId: raised.id, producerEpoch: raised.epoch };
-    const init = () =>
-      calls.once((call) => calls.logs.initProducerId(message, call), { timeoutMs, signal: abandoned });
     try {
-      const { producerId, producerEpoch } = await init();
+      const { producerId, producerEpoch } = await calls.once(
+        (call) => calls.logs.initProducerId(message, call),
+        { signal },
+      );
+      if (producerId < 0n || producerEpoch < 0 || producerEpoch >= 2 ** 15) {
+        throw nonsense(`producer ${producerId} of epoch ${producerEpoch}`);
+      }
       this.#identity = { id: producerId, epoch: producerEpoch };
       this.#spent = false;
       this.#sequence = 0;
       return this.#identity;
     } catch (reason) {
+      signal.throwIfAborted();
       const error = fromCall(reason);
       // An id whose epoch cannot be raised is left for a fresh one.
       if (raised === undefined || error.retryable) throw error;
       this.#identity = undefined;
-      return this.#identify(timeoutMs);
+      return this.#identify(signal);
     }
   }
 }
+
+/** A batch was refused, is in the log for sure not, and can be sent in parts. */
+class TooLarge extends Error {}
 
 /** Whether a refused batch is to be sent again, with the same sequence. */
 export function mayAppendAgain(error: ComlogError): boolean {
   return error.retryable || error.reason === 'STORAGE_FULL' || error.reason === 'SUSPENDED';
 }
 
-function timedOut(timeoutMs: number, cause: ComlogError | undefined): ComlogError {
+/** The time of a record is over. */
+export function timedOut(timeoutMs: number, cause: ComlogError | undefined): ComlogError {
   const why = cause === undefined ? '' : `: ${cause.message}`;
   const message = `not acknowledged within ${timeoutMs} ms${why}; whether it is in the log is not known`;
   return new ComlogError('DEADLINE_EXCEEDED', message, { cause });

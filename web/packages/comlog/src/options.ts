@@ -1,3 +1,4 @@
+import { check, checkObject } from './check.js';
 import { ComlogError } from './error.js';
 import { RetryPolicy, type RetryOptions } from './retry.js';
 import type { Connection, TailSource } from './feed.js';
@@ -6,7 +7,7 @@ import type { Connection, TailSource } from './feed.js';
 export interface CallOptions {
   /** Ends the call, which then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
-  /** For one attempt, in milliseconds; default: that of the client. */
+  /** For the call and its repetitions together, in milliseconds; default: that of the client. */
   timeoutMs?: number | undefined;
 }
 
@@ -18,7 +19,7 @@ export interface ClientOptions {
   headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>) | undefined;
   /** Used in place of `fetch`; called with `this` unset. */
   fetch?: typeof globalThis.fetch | undefined;
-  /** How long one attempt of a call may take, in milliseconds (default 30,000). */
+  /** How long a call may take, its repetitions included, in milliseconds (default 30,000). */
   timeoutMs?: number | undefined;
   /** When failed attempts are repeated. */
   retry?: RetryOptions | undefined;
@@ -39,7 +40,7 @@ export interface ClientSettings {
 
 /** Checks the options and fills in the defaults. */
 export function settle(options: ClientOptions): ClientSettings {
-  const { headers, fetch } = options;
+  const { headers, fetch } = checkObject('options', options);
   return {
     url: resolveUrl(options.url),
     headers: async () => new Headers(typeof headers === 'function' ? await headers() : headers),
@@ -70,6 +71,5 @@ function resolveUrl(url: string | URL | undefined): string {
 
 /** A number above 0. */
 export function positive(name: string, value: number): number {
-  if (value > 0) return value;
-  throw new ComlogError('INVALID_ARGUMENT', `${name} must be above 0, not ${value}`);
+  return check(typeof value === 'number' && value > 0, name, 'a number above 0', value);
 }

@@ -1,3 +1,4 @@
+import { checkInteger } from './check.js';
 import { toBytes, type BytesLike } from './record.js';
 
 /**
@@ -5,7 +6,7 @@ import { toBytes, type BytesLike } from './record.js';
  * lands where a Kafka client would put it, and this project's Rust client.
  */
 export function partitionForKey(key: BytesLike, partitions: number): number {
-  return (murmur2(toBytes(key)) & 0x7fff_ffff) % partitions;
+  return (murmur2(toBytes(key)) & 0x7fff_ffff) % checkInteger('partitions', partitions, 1);
 }
 
 /** MurmurHash2, 32 bits, with the seed that Kafka uses. From 0 to 2^32 - 1. */

@@ -1,14 +1,17 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import { Gate, abortable, deferred, sleep, type Deferred } from './abort.js';
+import { Gate, abortable, deferred, sleep, timerMs, type Deferred } from './abort.js';
 import { Flight, type Batch, type Delivered, type Item } from './batch.js';
 import type { Calls } from './calls.js';
+import { checkObject, checkPlace } from './check.js';
 import { ComlogError } from './error.js';
-import { Lane, type LaneContext } from './lane.js';
+import type { DescribeTopicResponse } from './gen/comlog/v1/topic_pb.js';
+import { Lane, timedOut, type LaneContext } from './lane.js';
 import { positive } from './options.js';
 import { partitionForKey } from './partitioner.js';
 import type { RecordInput } from './record.js';
+import { atLeast0 } from './retry.js';
 import { fromCall } from './status.js';
-import { durabilityToWire, type Durability } from './topic.js';
+import { durabilityToWire, partitionsOf, type Durability } from './topic.js';
 import { compressionToWire, recordToWire, type Compression } from './wire.js';
 
 /** How a {@link Producer} batches, sends and retries. */
@@ -50,15 +53,24 @@ export interface ProducerRecord extends RecordInput {
 /** When to ask again for a topic that did not exist, in milliseconds. */
 const MISSING_AGE_MS = 1_000;
 
+/** What an encoded batch takes beside what its records count. */
+const BATCH_OVERHEAD = 64;
+
 /** What is known of a topic. */
 interface Route {
   /** `undefined` until the server has said it. */
   partitions: number | undefined;
+  /** Bytes of records that the topic takes in one batch, as far as known. */
+  batchBytesMax: number | undefined;
   /** `performance.now()` from when on it is asked again. */
   staleAt: number;
-  asking: boolean;
+  asking: Promise<void> | undefined;
   /** Records that wait for it. */
   waiting: Item[];
+  /** Ends the wait of the oldest of them. */
+  expiry?: ReturnType<typeof setTimeout>;
+  /** Why it is not known yet. */
+  failure?: ComlogError;
   /** Where records without a key go until their batch is sent. */
   sticky: number;
 }
@@ -91,7 +103,7 @@ export class Producer {
 
   /** @internal Use `Client.producer`. */
   constructor(calls: Calls, options: ProducerOptions, onClose: () => void) {
-
+    const batchBytes = positive('batchBytes', checkObject('options', options).batchBytes ?? 512 << 10);
     this.#onClose = onClose;
     this.#recordBytesMax = positive('recordBytesMax', options.recordBytesMax ?? 1 << 20);
     this.#bufferBytesMax = positive('bufferBytesMax', options.bufferBytesMax ?? 16 << 20);
@@ -99,9 +111,10 @@ export class Producer {
     this.#context = {
       calls,
       gate: new Gate(positive('inFlightMax', options.inFlightMax ?? 3)),
-      batchBytes: positive('batchBytes', options.batchBytes ?? 512 << 10),
+      batchBytes: (topic) => Math.min(batchBytes, this.#routes.get(topic)?.batchBytesMax ?? batchBytes),
+      learn: (topic) => this.#learn(topic),
       batchRecordsMax: positive('batchRecordsMax', options.batchRecordsMax ?? 10_000),
-      lingerMs: options.lingerMs ?? 0,
+      lingerMs: atLeast0('lingerMs', options.lingerMs ?? 0),
       deliveryTimeoutMs: positive('deliveryTimeoutMs', options.deliveryTimeoutMs ?? 120_000),
       idempotence: options.idempotence ?? true,
       compression: compressionToWire(options.compression),
@@ -216,7 +229,10 @@ export class Producer {
       item.flight?.finish();
     }
     this.#lineBytes = 0;
-    for (const route of this.#routes.values()) this.#fail(route.waiting.splice(0), error);
+    for (const route of this.#routes.values()) {
+      clearTimeout(route.expiry);
+      this.#fail(route.waiting.splice(0), error);
+    }
     for (const lane of this.#lanes.values()) {
       for (const batch of lane.abandon()) {
         batch.reject(error);
@@ -229,6 +245,7 @@ export class Producer {
 
   #item(record: ProducerRecord): Item {
     this.#checkOpen();
+    checkPlace(checkObject('record', record));
     const { topic, partition } = record;
     const { wire, bytes } = recordToWire(record, BigInt(Date.now()));
     if (bytes > this.#recordBytesMax) {
@@ -277,8 +294,27 @@ export class Producer {
     this.#buffered.records += 1;
     this.#buffered.bytes += item.bytes;
     const route = item.partition === undefined ? this.#route(item.topic) : undefined;
-    if (route !== undefined && route.partitions === undefined) route.waiting.push(item);
+    if (route !== undefined && route.partitions === undefined) this.#wait(item, route);
     else this.#assign(item, route);
+  }
+
+  /** Keeps a record until its topic is known, or its time is over. */
+  #wait(item: Item, route: Route): void {
+    if (route.waiting.push(item) === 1) this.#expireIn(this.#leftMs(item), route);
+  }
+
+  #expireIn(ms: number, route: Route): void {
+    route.expiry = setTimeout(() => {
+      const { deliveryTimeoutMs } = this.#context;
+      const fresh = route.waiting.findIndex((item) => this.#leftMs(item) > 0);
+      const late = route.waiting.splice(0, fresh < 0 ? Infinity : fresh);
+      if (route.waiting.length > 0) this.#expireIn(this.#leftMs(route.waiting[0] as Item), route);
+      this.#fail(late, timedOut(deliveryTimeoutMs, route.failure));
+    }, timerMs(ms));
+  }
+
+  #leftMs(item: Item): number {
+    return item.sentAt + this.#context.deliveryTimeoutMs - performance.now();
   }
 
   #assign(item: Item, route: Route | undefined): void {
@@ -309,21 +345,24 @@ export class Producer {
   #route(topic: string): Route {
     let route = this.#routes.get(topic);
     if (route === undefined) {
-      route = { partitions: undefined, staleAt: 0, asking: false, waiting: [], sticky: 0 };
+      const nothing = { partitions: undefined, batchBytesMax: undefined, asking: undefined };
+      route = { ...nothing, staleAt: 0, waiting: [], sticky: 0 };
       this.#routes.set(topic, route);
     }
-    if (!route.asking && performance.now() >= route.staleAt) void this.#ask(topic, route);
+    if (performance.now() >= route.staleAt) route.asking ??= this.#ask(topic, route);
     return route;
   }
 
   /** Asks how many partitions a topic has. One that does not exist is made by its first record. */
   async #ask(topic: string, route: Route): Promise<void> {
-    route.asking = true;
     const { signal } = this.#abandoned;
     try {
       const { calls, deliveryTimeoutMs } = this.#context;
       const until = performance.now() + deliveryTimeoutMs;
-      route.partitions = await this.#askUntil(until, topic, calls, signal);
+      const { topic: found, effective } = await this.#askUntil(until, topic, calls, signal);
+      route.partitions = partitionsOf(found);
+      const bytesMax = effective?.maxBatchBytes ?? 0;
+      route.batchBytesMax = bytesMax > 0 ? Math.max(bytesMax - BATCH_OVERHEAD, 1) : undefined;
       route.staleAt = performance.now() + this.#metadataAgeMs;
     } catch (reason) {
       if (signal.aborted) return;
@@ -332,20 +371,29 @@ export class Producer {
       if (error.reason === 'TOPIC_NOT_FOUND') route.partitions ??= 1;
       else if (route.partitions === undefined) this.#fail(route.waiting.splice(0), error);
     } finally {
-      route.asking = false;
+      route.asking = undefined;
+      clearTimeout(route.expiry);
     }
     for (const item of route.waiting.splice(0)) this.#assign(item, route);
   }
 
-  async #askUntil(until: number, topic: string, calls: Calls, signal: AbortSignal): Promise<number> {
+  /** Asks anew, after a batch of the topic was too large. Never fails. */
+  #learn(topic: string): Promise<void> {
+    const known = this.#routes.get(topic);
+    if (known !== undefined) known.staleAt = 0;
+    return this.#route(topic).asking ?? Promise.resolve();
+  }
+
+  async #askUntil(until: number, topic: string, calls: Calls, signal: AbortSignal): Promise<DescribeTopicResponse> {
     for (;;) {
       try {
         const call = (call: object) => calls.topics.describeTopic({ name: topic }, call);
-        const described = await calls.again(call, { signal });
-        return Math.max(described.topic?.partitions ?? 1, 1);
+        return await calls.again(call, { signal });
       } catch (reason) {
         const error = fromCall(reason);
         if (!error.retryable || calls.closed.aborted || performance.now() >= until) throw error;
+        const route = this.#routes.get(topic);
+        if (route !== undefined) route.failure = error;
         await sleep(calls.settings.retry.backoffMaxMs, signal);
       }
     }

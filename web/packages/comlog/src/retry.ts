@@ -1,3 +1,5 @@
+import { check } from './check.js';
+
 /** How long to wait between attempts: exponential, with jitter. */
 export interface RetryOptions {
   /** Bound of the first wait, in milliseconds (default 50). */
@@ -18,9 +20,10 @@ export class RetryPolicy {
   readonly attemptsMax: number;
 
   constructor(options: RetryOptions = {}) {
-    this.backoffMinMs = options.backoffMinMs ?? 50;
-    this.backoffMaxMs = options.backoffMaxMs ?? 2_000;
-    this.attemptsMax = options.attemptsMax ?? 10;
+    const { backoffMinMs = 50, backoffMaxMs = 2_000, attemptsMax = 10 } = options;
+    this.backoffMinMs = atLeast0('retry.backoffMinMs', backoffMinMs);
+    this.backoffMaxMs = atLeast0('retry.backoffMaxMs', backoffMaxMs);
+    this.attemptsMax = atLeast0('retry.attemptsMax', attemptsMax);
   }
 
   /**
@@ -32,4 +35,9 @@ export class RetryPolicy {
     const bound = Math.min(this.backoffMaxMs, this.backoffMinMs * 2 ** Math.min(failures - 1, 30));
     return bound / 2 + (bound / 2) * dice;
   }
+}
+
+/** A number that is not below 0. */
+export function atLeast0(name: string, value: number): number {
+  return check(typeof value === 'number' && value >= 0, name, 'a number from 0', value);
 }

@@ -10,7 +10,7 @@ import { Followed, followedKey } from './followed.js';
 import { Form, type TailResponse } from './gen/comlog/v1/log_pb.js';
 import { Inbox } from './inbox.js';
 import type { ClientSettings } from './options.js';
-import { fromMessage } from './status.js';
+import { fromCall, fromMessage } from './status.js';
 import { TailSession } from './tail-session.js';
 import { watchWakeups } from './wakeups.js';
 import { pieceFromWire } from './wire.js';
@@ -161,8 +161,13 @@ export class TailHub implements Feed {
     if (kind.case === 'failed') {
       followed.fail(fromMessage(kind.value.error));
       session.update();
-    } else if (followed.deliver(pieceFromWire(kind.value.fetched))) {
-      this.#changed();
+    } else {
+      try {
+        if (followed.deliver(pieceFromWire(kind.value.fetched))) this.#changed();
+      } catch (error) {
+        followed.fail(fromCall(error));
+        session.update();
+      }
     }
   }
 

@@ -6,6 +6,7 @@ import { ComlogError } from './error.js';
 import { followedKey, type Followed } from './followed.js';
 import type { Form, TailChangeSchema, TailPosition, TailResponse } from './gen/comlog/v1/log_pb.js';
 import { fromCall } from './status.js';
+import { incomplete } from './topic.js';
 
 type Change = MessageInitShape<typeof TailChangeSchema>;
 
@@ -40,7 +41,7 @@ export class TailSession {
     const { signal } = this.#controller;
     try {
       const stream = this.#calls.logs.tail({ form, maxBytes }, { signal });
-      for await (const message of stream) {
+      for await (const message of until(stream, signal)) {
         if (message.kind.case === 'opened') {
           this.#tailId = message.kind.value.tailId;
           this.update();
@@ -118,10 +119,23 @@ export class TailSession {
       if (!followed.told && !followed.isWanted) this.#followed.delete(followedKey(followed.topic, followed.partition));
     }
     for (const position of positions) this.#confirm(position, added);
+    for (const followed of added) {
+      if (followed.generation === undefined) followed.fail(incomplete(`where ${followed.topic}/${followed.partition} goes on`));
+    }
   }
 
   #confirm({ topic, partition, offset, generation }: TailPosition, added: Set<Followed>): void {
     const followed = this.#followed.get(followedKey(topic, partition));
-    if (followed !== undefined && added.has(followed)) followed.confirmed(generation, offset);
+    if (followed !== undefined && added.has(followed) && offset >= 0n) followed.confirmed(generation, offset);
+  }
+}
+
+/** What comes until the signal is aborted, whether or not its source minds that. */
+async function* until<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T, void, undefined> {
+  const iterator = source[Symbol.asyncIterator]();
+  for (;;) {
+    const { done, value } = await abortable(iterator.next(), signal);
+    if (done) return;
+    yield value;
   }
 }

@@ -1,5 +1,7 @@
+import { timerMs } from './abort.js';
 import type { Calls } from './calls.js';
 import { ComlogError } from './error.js';
+import { partitionsOf } from './topic.js';
 import type { StartAt } from './wire.js';
 
 /** Whom a {@link TopicWatch} tells. */
@@ -28,7 +30,7 @@ export class TopicWatch {
   add(topic: string, at: StartAt | undefined): void {
     this.#topics.set(topic, { at, partitions: 0, failure: undefined });
     void this.#ask(topic);
-    this.#timer ??= setInterval(() => this.#topics.forEach((_, name) => void this.#ask(name)), this.#ageMs);
+    this.#timer ??= setInterval(() => this.#topics.forEach((_, name) => void this.#ask(name)), timerMs(this.#ageMs));
   }
 
   clear(): void {
@@ -42,7 +44,7 @@ export class TopicWatch {
     if (asked === undefined) return;
     try {
       const described = await this.#calls.again((call) => this.#calls.topics.describeTopic({ name }, call));
-      const partitions = described.topic?.partitions ?? 0;
+      const partitions = partitionsOf(described.topic);
       if (this.#topics.get(name) !== asked) return;
       const first = asked.partitions === 0 && asked.failure === undefined;
       const from = asked.partitions;

@@ -13,6 +13,7 @@ import type {
   TopicConfig as WireTopicConfig,
   TopicConfigSchema,
 } from './gen/comlog/v1/topic_pb.js';
+import { check, checkInteger, checkObject, isInt64 } from './check.js';
 import { ComlogError } from './error.js';
 
 /** What an acknowledgement promises: `memory` is written, `durable` synced to the disk. */
@@ -90,6 +91,7 @@ export interface TopicDescription {
 
 export function topicFromWire(topic: WireTopic | undefined): Topic {
   if (topic === undefined) throw incomplete('a topic');
+  partitionsOf(topic);
   return {
     name: topic.name,
     id: topic.id,
@@ -97,6 +99,16 @@ export function topicFromWire(topic: WireTopic | undefined): Topic {
     config: configFromWire(topic.config),
     createdAt: new Date(Number(topic.createdMs)),
   };
+}
+
+/** Above the most partitions that a server takes. */
+const PARTITIONS_MAX = 1e6;
+
+/** How many partitions a topic has. */
+export function partitionsOf(topic: WireTopic | undefined): number {
+  const partitions = topic?.partitions ?? 0;
+  if (partitions > 0 && partitions <= PARTITIONS_MAX) return partitions;
+  throw nonsense(`a topic of ${partitions} partitions`);
 }
 
 export function descriptionFromWire(described: DescribeTopicResponse): TopicDescription {
@@ -107,22 +119,35 @@ export function descriptionFromWire(described: DescribeTopicResponse): TopicDesc
   };
 }
 
+/** The fields of a configuration that are integers of 64 bits. */
+const SIZES_AND_TIMES = [
+  'segmentBytes',
+  'segmentMs',
+  'retentionBytes',
+  'retentionMs',
+  'localRetentionBytes',
+  'localRetentionMs',
+] as const;
+
+function int64(name: string, value: bigint | number): bigint {
+  const is = typeof value === 'bigint' ? isInt64(value) : Number.isSafeInteger(value);
+  return BigInt(check(is, name, 'an integer', value));
+}
+
 export function configToWire(config: TopicConfig | undefined): MessageInitShape<typeof TopicConfigSchema> {
   const wire: MessageInitShape<typeof TopicConfigSchema> = {};
   if (config === undefined) return wire;
-  const { segmentBytes, segmentMs, retentionBytes, retentionMs, maxBatchBytes } = config;
-  const { archive, localRetentionBytes, localRetentionMs } = config;
-  if (segmentBytes !== undefined) wire.segmentBytes = BigInt(segmentBytes);
-  if (segmentMs !== undefined) wire.segmentMs = BigInt(segmentMs);
-  if (retentionBytes !== undefined) wire.retentionBytes = BigInt(retentionBytes);
-  if (retentionMs !== undefined) wire.retentionMs = BigInt(retentionMs);
-  if (maxBatchBytes !== undefined) wire.maxBatchBytes = maxBatchBytes;
+  checkObject('config', config);
+  for (const name of SIZES_AND_TIMES) {
+    const value = config[name];
+    if (value !== undefined) wire[name] = int64(`config.${name}`, value);
+  }
+  const { maxBatchBytes, archive } = config;
+  if (maxBatchBytes !== undefined) wire.maxBatchBytes = checkInteger('config.maxBatchBytes', maxBatchBytes);
   wire.durability = durabilityToWire(config.durability);
   wire.timestampType = toWire(TIMESTAMP_TYPES, config.timestampType);
   wire.validation = toWire(VALIDATIONS, config.validation);
-  if (archive !== undefined) wire.archive = archive;
-  if (localRetentionBytes !== undefined) wire.localRetentionBytes = BigInt(localRetentionBytes);
-  if (localRetentionMs !== undefined) wire.localRetentionMs = BigInt(localRetentionMs);
+  if (archive !== undefined) wire.archive = check(typeof archive === 'boolean', 'config.archive', 'a boolean', archive);
   return wire;
 }
 
@@ -133,10 +158,10 @@ export function durabilityToWire(durability: Durability | undefined): WireDurabi
 function configFromWire(wire: WireTopicConfig | undefined): TopicConfig {
   const config: TopicConfig = {};
   if (wire === undefined) return config;
-  if (wire.segmentBytes !== undefined) config.segmentBytes = wire.segmentBytes;
-  if (wire.segmentMs !== undefined) config.segmentMs = wire.segmentMs;
-  if (wire.retentionBytes !== undefined) config.retentionBytes = wire.retentionBytes;
-  if (wire.retentionMs !== undefined) config.retentionMs = wire.retentionMs;
+  for (const name of SIZES_AND_TIMES) {
+    const value = wire[name];
+    if (value !== undefined) config[name] = value;
+  }
   if (wire.maxBatchBytes !== undefined) config.maxBatchBytes = wire.maxBatchBytes;
   const durability = fromWire(DURABILITIES, wire.durability);
   if (durability !== undefined) config.durability = durability;
@@ -145,8 +170,6 @@ function configFromWire(wire: WireTopicConfig | undefined): TopicConfig {
   const validation = fromWire(VALIDATIONS, wire.validation);
   if (validation !== undefined) config.validation = validation;
   if (wire.archive !== undefined) config.archive = wire.archive;
-  if (wire.localRetentionBytes !== undefined) config.localRetentionBytes = wire.localRetentionBytes;
-  if (wire.localRetentionMs !== undefined) config.localRetentionMs = wire.localRetentionMs;
   return config;
 }
 
@@ -192,6 +215,11 @@ function toWire<K extends string, V extends number>(names: Record<K, V>, name: K
 
 function fromWire<K extends string>(names: Record<K, number>, value: number): K | undefined {
   return (Object.keys(names) as K[]).find((name) => names[name] === value);
+}
+
+/** The server said what cannot be. */
+export function nonsense(what: string): ComlogError {
+  return new ComlogError('INTERNAL', `the answer of the server contradicts itself: ${what}`);
 }
 
 /** The server left something out that it always sends. */

@@ -6,8 +6,9 @@ import type { Piece } from './feed.js';
 import { Compression as WireCompression, type Record as WireRecord, type RecordSchema } from './gen/comlog/v1/common_pb.js';
 import type { StartAtSchema } from './gen/comlog/v1/common_pb.js';
 import type { Appended as WireAppended, Fetched } from './gen/comlog/v1/log_pb.js';
+import { checkList, checkObject, checkOffset, invalid } from './check.js';
 import { toBytes, toTimestamp, type BytesLike, type LogRecord, type RecordInput } from './record.js';
-import { incomplete } from './topic.js';
+import { incomplete, nonsense } from './topic.js';
 
 /** How the server compresses a batch. */
 export type Compression = 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd';
@@ -42,35 +43,45 @@ type RecordInit = MessageInitShape<typeof RecordSchema>;
 
 /** A record ready to be sent, and how many bytes it counts. */
 export function recordToWire(record: RecordInput, now: bigint): { wire: RecordInit; bytes: number } {
+  checkObject('record', record);
   let bytes = RECORD_OVERHEAD;
-  const take = (value: BytesLike): Uint8Array<ArrayBuffer> => {
-    const taken = toBytes(value) as Uint8Array<ArrayBuffer>;
+  const take = (name: string, value: BytesLike): Uint8Array<ArrayBuffer> => {
+    const taken = toBytes(value, name) as Uint8Array<ArrayBuffer>;
     bytes += taken.length;
     return taken;
   };
   const { timestamp } = record;
   const wire: RecordInit = { timestampMs: timestamp === undefined ? now : toTimestamp(timestamp) };
-  if (record.key != null) wire.key = take(record.key);
-  if (record.value != null) wire.value = take(record.value);
+  if (record.key != null) wire.key = take('key', record.key);
+  if (record.value != null) wire.value = take('value', record.value);
   if (record.headers !== undefined) {
-    wire.headers = record.headers.map(({ name, value }) => {
+    wire.headers = checkList('headers', record.headers).map((header) => {
+      const { name, value } = checkObject('a header', header);
       bytes += RECORD_OVERHEAD;
-      const text = typeof name === 'string' ? name : new TextDecoder().decode(name);
+      const text = typeof name === 'string' ? name : new TextDecoder().decode(toBytes(name, 'header.name'));
       bytes += text.length;
-      return value == null ? { name: text } : { name: text, value: take(value) };
+      return value == null ? { name: text } : { name: text, value: take('header.value', value) };
     });
   }
   return { wire, bytes };
 }
 
-/** Records of one partition as they were fetched. */
-export function pieceFromWire(fetched: Fetched | undefined): Piece {
+/** Records of one partition as they were fetched, none of which may lie before `from`. */
+export function pieceFromWire(fetched: Fetched | undefined, from = 0n): Piece {
   if (fetched === undefined) throw incomplete('what was fetched');
   let bytes = 0;
+  let next = from;
+  // What was compacted leaves gaps, but nothing goes back.
+  const take = (offset: bigint, end: bigint) => {
+    if (offset < next) throw nonsense(`offset ${offset} where ${next} is due`);
+    next = end;
+  };
   const records = fetched.records.map((wire) => {
     bytes += sizeOf(wire);
+    take(wire.offset, wire.offset + 1n);
     return recordFromWire(wire);
   });
+  take(fetched.nextOffset, 0n);
   const { nextOffset, logStartOffset, highWatermark } = fetched;
   return { records, nextOffset, logStartOffset, highWatermark, bytes };
 }
@@ -91,22 +102,28 @@ function sizeOf(wire: WireRecord): number {
   return bytes;
 }
 
-export function appendedFromWire(appended: WireAppended | undefined): Appended {
+/** Where `count` records were put, if so many are known. */
+export function appendedFromWire(appended: WireAppended | undefined, count?: number): Appended {
   if (appended === undefined) throw incomplete('where the batch stands');
   const { baseOffset, nextOffset, appendTimeMs, duplicate, durable } = appended;
+  const placed = nextOffset - baseOffset;
+  if (baseOffset < 0n || placed <= 0n || (count !== undefined && placed !== BigInt(count))) {
+    throw nonsense(`the batch stands at ${baseOffset} to ${nextOffset}`);
+  }
   return { baseOffset, nextOffset, appendTime: appendTimeMs, duplicate, durable };
 }
 
 export function startToWire(at: StartAt): MessageInitShape<typeof StartAtSchema> {
   if (at === 'earliest') return { at: { case: 'earliest', value: {} } };
   if (at === 'latest') return { at: { case: 'latest', value: {} } };
-  if (typeof at === 'bigint') return { at: { case: 'offset', value: at } };
+  if (typeof at === 'bigint') return { at: { case: 'offset', value: checkOffset('at', at) } };
   if (at instanceof Date) return { at: { case: 'timestampMs', value: toTimestamp(at) } };
-  if (typeof at === 'object' && 'offset' in at) return { at: { case: 'offset', value: at.offset } };
-  if (typeof at === 'object' && 'timestamp' in at) {
+  const isObject = typeof at === 'object' && at !== null;
+  if (isObject && 'offset' in at) return { at: { case: 'offset', value: checkOffset('at.offset', at.offset) } };
+  if (isObject && 'timestamp' in at) {
     return { at: { case: 'timestampMs', value: toTimestamp(at.timestamp) } };
   }
-  throw new ComlogError('INVALID_ARGUMENT', `"${String(at)}" is no place to start at`);
+  throw invalid('at', 'a place to start at', at);
 }
 
 /** The offset that `at` names by itself, if it does. */

@@ -186,3 +186,54 @@ test('a loop that waits only when a record is not taken ends', async () => {
   await producer.close();
   assert.equal((await client.read({ topic, offset: 0n })).highWatermark, 200n);
 });
+
+test('the batch limit of a topic is learned: batches are split, in order, each record once', async () => {
+  const topic = freshTopic();
+  const limit = 65_536;
+  await client.createTopic(topic, { partitions: 2, config: { maxBatchBytes: limit } });
+  const lines = numbers(3_000).map((n) => n.padStart(60, '.'));
+  // With a key the topic is asked for first; with a partition it is not.
+  for (const place of [{ key: 'k' }, { partition: 1 }]) {
+    for (const idempotence of [true, false]) {
+      const producer = client.producer({ lingerMs: 20, idempotence });
+      const sent = await Promise.all(lines.map((value) => producer.send({ topic, value, ...place })));
+      await producer.close();
+      const first = sent[0]!.offset!;
+      assert.deepEqual(sent.map(({ offset }) => offset), lines.map((_, at) => first + BigInt(at)));
+      const partition = sent[0]!.partition;
+      const stored: (string | null)[] = [];
+      for (let offset = first; stored.length < lines.length; ) {
+        const read = await client.read({ topic, partition, offset });
+        stored.push(...values(read.records));
+        offset = read.nextOffset;
+      }
+      assert.deepEqual(stored, lines);
+    }
+  }
+});
+
+test('a record over the limit of its topic is refused alone', async () => {
+  const topic = freshTopic();
+  await client.createTopic(topic, { config: { maxBatchBytes: 65_536 } });
+  for (const place of [{}, { partition: 0 }]) {
+    const producer = client.producer({ lingerMs: 20 });
+    const small = numbers(20).map((value) => ({ topic, value, ...place }));
+    const large = { topic, value: 'x'.repeat(100_000), ...place };
+    const sent = [...small.slice(0, 10), large, ...small.slice(10)].map((record) => producer.send(record));
+    await fails(sent[10]!, 'INVALID_ARGUMENT', 'BATCH_TOO_LARGE');
+    const offsets = (await Promise.all(sent.filter((_, at) => at !== 10))).map(({ offset }) => offset!);
+    assert.deepEqual(offsets, offsets.map((_, at) => offsets[0]! + BigInt(at)));
+    await fails(producer.close(), 'INVALID_ARGUMENT', 'BATCH_TOO_LARGE');
+  }
+});
+
+test('a limit that is lowered meanwhile is learned too', async () => {
+  const topic = freshTopic();
+  await client.createTopic(topic);
+  const producer = client.producer({ lingerMs: 20 });
+  await producer.send({ topic, value: 'x' });
+  await client.alterTopic(topic, { config: { maxBatchBytes: 20_000 } });
+  const sent = await Promise.all(numbers(500).map((n) => producer.send({ topic, value: n.padStart(200) })));
+  assert.deepEqual(sent.map(({ offset }) => offset), numbers(500).map((n) => BigInt(n) + 1n));
+  await producer.close();
+});

@@ -88,9 +88,9 @@ export class Follower {
     const starts = await this.#starts(signal);
     if (signal.aborted) return;
     if (this.start.kind === "recent") this.#past = new Past(starts);
-    this.#consumer = client.consumer({ start: "latest", outOfRange: "error", prefetchBytes: PREFETCH_BYTES });
+    this.#consumer = client.consumer({ start: "earliest", outOfRange: "error", prefetchBytes: PREFETCH_BYTES });
     this.#consumer.assign(starts);
-    // Those that are there already go on; partitions added later are read from their beginning.
+    // Those that are there already go on; partitions added later, also meanwhile, are read from their beginning.
     if (this.partitions.length === 0) this.#consumer.assign([{ topic: this.topic }]);
     this.#liveSince = Date.now();
     // The past is shown once all of it is there: until then it is loading.
