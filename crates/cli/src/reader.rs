@@ -228,6 +228,13 @@ impl Reader {
 
 /// The error, and after damage how to go on behind it.
 fn explain(error: Error) -> CliError {
+    if let Error::RecordTooLarge {
+        partition, offset, ..
+    } = &error
+    {
+        let behind = format!("--partition {partition} --from {}", offset.next());
+        return CliError::Failed(format!("{error}; go on behind it with {behind}"));
+    }
     let Error::Corrupt {
         partition, offsets, ..
     } = &error

@@ -423,8 +423,24 @@ impl Consumer {
         due.min().unwrap_or_else(|| Instant::now() + FOREVER)
     }
 
+    /// More of a message that one poll could not return.
+    fn read_on(&mut self) -> Option<Vec<FetchedBatch>> {
+        let mut followed = self.follow.iter_mut();
+        let unread = followed.find(|f| f.reading.is_some() && f.wanted())?;
+        let mut batches = Vec::new();
+        unread.read_on(
+            &self.config.limits,
+            self.config.poll_bytes_max,
+            &mut batches,
+        );
+        Some(batches)
+    }
+
     /// Waits for the tails, or until there is other work.
     async fn receive(&mut self) -> Result<Vec<FetchedBatch>> {
+        if let Some(batches) = self.read_on() {
+            return Ok(batches);
+        }
         let due = self.next_due();
         let received = tokio::select! {
             received = self.tails.next() => received,
@@ -437,7 +453,10 @@ impl Consumer {
         while let Some((number, result)) = received.take() {
             let taken = batches.len();
             match result {
-                Ok(Some(message)) => self.take_message(number, message, &mut batches),
+                Ok(Some(message)) => {
+                    let bytes_max = self.config.poll_bytes_max.saturating_sub(bytes);
+                    self.take_message(number, message, bytes_max, &mut batches);
+                }
                 Ok(None) => self.disconnected(number, self.tail_ended()),
                 Err(status) => self.disconnected(number, self.client.error(&status)),
             }
@@ -454,6 +473,7 @@ impl Consumer {
         &mut self,
         number: usize,
         message: v1::TailResponse,
+        bytes_max: usize,
         batches: &mut Vec<FetchedBatch>,
     ) {
         match message.kind {
@@ -461,7 +481,8 @@ impl Consumer {
                 let (topic, generation) = (message.topic.as_str(), message.generation);
                 let followed = self.follow.current(topic, message.partition, generation);
                 if let (Some(followed), Some(fetched)) = (followed, message.fetched) {
-                    followed.take(fetched, &self.config.limits, batches);
+                    followed.take(fetched);
+                    followed.read_on(&self.config.limits, bytes_max, batches);
                 }
             }
             Some(Kind::Failed(message)) => {

@@ -89,7 +89,11 @@ impl Default for ConsumerConfig {
             tail_partitions_max: 1_000,
             metadata_age_max: Duration::from_secs(60),
             unavailable_timeout: Duration::from_secs(60),
-            limits: Limits::DEFAULT,
+            limits: Limits {
+                // A message is in memory already, and what is stored is never too large.
+                batch_bytes_max: i32::MAX as usize,
+                ..Limits::DEFAULT
+            },
         }
     }
 }
@@ -140,7 +144,7 @@ impl ConsumerConfig {
         self
     }
 
-    /// A poll returns what is there, up to about so many bytes (default 4 MiB).
+    /// A poll returns what is there, up to about so many bytes, unpacked (default 4 MiB).
     #[must_use]
     pub fn poll_bytes_max(mut self, bytes: usize) -> ConsumerConfig {
         self.poll_bytes_max = bytes;
@@ -171,7 +175,9 @@ impl ConsumerConfig {
         self
     }
 
-    /// Bounds on decoded batches.
+    /// Bounds on decoded batches (default: of any size, with records of at most 64 MiB). A batch
+    /// that unpacks to a lot is handed out in pieces; a record beyond its bound is
+    /// [`Error::RecordTooLarge`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> ConsumerConfig {
         self.limits = limits;

@@ -62,6 +62,21 @@ pub enum Error {
         /// What is wrong.
         reason: Arc<str>,
     },
+    /// A record larger than [`Limits::record_bytes_max`](crate::record::Limits) of the consumer, in
+    /// a batch that unpacks to more than can be held at once. Reading can go on behind it.
+    #[error(
+        "the record at offset {offset} of {topic:?} {partition} unpacks to {bytes} bytes, more than are taken"
+    )]
+    RecordTooLarge {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// Where it stands: seek behind it to go on.
+        offset: Offset,
+        /// Its bytes, unpacked.
+        bytes: u64,
+    },
     /// The server's answer contradicts the request or itself: a defect there, or it is no comlog.
     /// Nothing was taken from it; whether it did what was asked is not known.
     #[error("the server's answer makes no sense: {0}")]
@@ -146,7 +161,10 @@ impl Error {
             | Error::DeliveryTimeout(_)
             | Error::BufferFull { .. }
             | Error::TopicNotPrepared(_) => ErrorKind::Retry,
-            Error::Encode(_) | Error::InvalidState(_) | Error::Config(_) => ErrorKind::Invalid,
+            Error::Encode(_)
+            | Error::InvalidState(_)
+            | Error::Config(_)
+            | Error::RecordTooLarge { .. } => ErrorKind::Invalid,
             Error::Corrupt { .. } => ErrorKind::Corrupt,
             Error::OutOfRange { .. } => ErrorKind::OutOfRange,
             Error::Closed | Error::Abandoned => ErrorKind::Closed,

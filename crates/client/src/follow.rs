@@ -8,13 +8,10 @@ use std::sync::Arc;
 
 use comlog_proto::v1;
 use comlog_proto::v1::tail_change::{Change, Remove};
-use comlog_record::{BatchStream, DecodeError, Limits, Offset, OffsetRange};
+use comlog_record::Offset;
 
-use crate::fetched::FetchedBatch;
-use crate::{Error, StartAt, answer};
-
-const OFFSETS_DO_NOT_RISE: DecodeError =
-    DecodeError::Invalid("base offset outside what was fetched, or below the batch before");
+use crate::reading::Reading;
+use crate::{Error, StartAt};
 
 /// So often is a partition sent elsewhere, in a row, before the server is not believed any more.
 const RESETS_MAX: u32 = 10;
@@ -37,8 +34,10 @@ pub(crate) struct Followed {
     pub(crate) parked: bool,
     /// What is to be told to the application.
     pub(crate) error: Option<Error>,
+    /// What was fetched and is not handed out yet: it comes before what the tail sends next.
+    pub(crate) reading: Option<Reading>,
     /// How often it was sent elsewhere since something was read.
-    resets: u32,
+    pub(crate) resets: u32,
     /// The tail it belongs to.
     tail: usize,
     /// Whether the tail follows it, or was told to.
@@ -50,7 +49,7 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    fn wanted(&self) -> bool {
+    pub(crate) fn wanted(&self) -> bool {
         !self.paused && !self.parked && self.target().is_some()
     }
 
@@ -72,11 +71,18 @@ impl Followed {
         self.parked = false;
         self.error = None;
         self.moved = true;
+        self.forget();
+    }
+
+    /// What the tail sent, and is still to send, counts no more: it is read again from the position.
+    fn forget(&mut self) {
         self.generation = None;
+        self.reading = None;
     }
 
     pub(crate) fn park(&mut self, error: Error) {
         self.parked = true;
+        self.reading = None;
         self.error = Some(error);
     }
 
@@ -105,7 +111,7 @@ impl Followed {
     fn tell(&mut self) -> Option<v1::TailChange> {
         if !self.wanted() {
             self.in_tail = false;
-            self.generation = None;
+            self.forget();
             return Some(self.change(Change::Remove(Remove {})));
         }
         let target = self.target()?;
@@ -142,7 +148,7 @@ impl Followed {
     fn told(&mut self) {
         self.in_tail = true;
         self.moved = false;
-        self.generation = None;
+        self.forget();
     }
 
     fn change(&self, change: Change) -> v1::TailChange {
@@ -222,6 +228,7 @@ impl Follow {
             paused: false,
             parked: false,
             error: None,
+            reading: None,
             resets: 0,
             tail,
             in_tail: in_tail.is_some(),
@@ -339,7 +346,7 @@ impl Follow {
         self.removed.retain(|(_, removed)| *removed != tail);
         for followed in self.all.iter_mut().filter(|f| f.tail == tail) {
             followed.in_tail = false;
-            followed.generation = None;
+            followed.forget();
         }
     }
 
@@ -353,155 +360,5 @@ impl Follow {
         let followed = self.get_mut(topic, partition)?;
         let current = followed.wanted() && followed.generation == Some(generation);
         current.then_some(followed)
-    }
-}
-
-impl Followed {
-    /// Decodes what was fetched and moves the position behind it. Damage parks the partition, with
-    /// what comes before it handed out.
-    pub(crate) fn take(
-        &mut self,
-        fetched: v1::Fetched,
-        limits: &Limits,
-        batches: &mut Vec<FetchedBatch>,
-    ) {
-        if let Err(error) = answer::fetched(self.position.unwrap_or_default().0, &fetched) {
-            return self.park(error);
-        }
-        self.resets = 0;
-        self.high_watermark = Some(Offset(fetched.high_watermark));
-        let next_offset = Offset(fetched.next_offset);
-        let mut stream = BatchStream::new(fetched.chunks);
-        // Where the position and the batches stood before the last batch of this message.
-        let mut before_last: Option<(Offset, usize)> = None;
-        loop {
-            let position = self.position.unwrap_or_default();
-            let header = stream.peek_header();
-            let decoded = stream.next_batch(limits).and_then(|batch| match batch {
-                Some(batch) => batch.records(limits).map(|records| Some((batch, records))),
-                None => Ok(None),
-            });
-            match decoded {
-                Ok(Some((batch, records))) => {
-                    let offsets = batch.header().offsets();
-                    let out_of_place = match before_last {
-                        None => offsets.end <= position,
-                        Some(_) => offsets.start < position,
-                    };
-                    if out_of_place || offsets.end > next_offset {
-                        // No checksum covers a base offset. It rises from batch to batch, so when
-                        // one is too low, the one before may be too high.
-                        if let Some((position, count)) = before_last.filter(|_| out_of_place) {
-                            self.position = Some(position);
-                            batches.truncate(count);
-                        }
-                        return self.damaged(None, next_offset, &OFFSETS_DO_NOT_RISE);
-                    }
-                    before_last = Some((position, batches.len()));
-                    self.position = Some(offsets.end);
-                    if !batch.header().is_control() {
-                        let topic = self.topic.clone();
-                        batches.push(FetchedBatch::new(topic, self.partition, records, position));
-                    }
-                }
-                Ok(None) => {
-                    self.position = Some(position.max(next_offset));
-                    return;
-                }
-                Err(error) => {
-                    let claimed = header.ok().map(|header| header.offsets());
-                    return self.damaged(claimed, next_offset, &error);
-                }
-            }
-        }
-    }
-
-    /// The range is what the batch claims to cover, if that is plausible.
-    fn damaged(&mut self, claimed: Option<OffsetRange>, next_offset: Offset, error: &DecodeError) {
-        let position = self.position.unwrap_or_default();
-        let plausible =
-            claimed.filter(|range| range.contains(position) && range.end <= next_offset);
-        let end = plausible.map_or(next_offset, |range| range.end);
-        let offsets = OffsetRange::new(position, end.max(position.next()));
-        self.park(Error::corrupt(&self.topic, self.partition, offsets, error));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use comlog_record::{BatchBuilder, Compression, LeaderEpoch, Timestamp};
-
-    use super::*;
-
-    /// A message with a batch of ten records at each base offset, said to end at `next_offset`.
-    fn fetched(bases: &[i64], next_offset: i64) -> v1::Fetched {
-        let batch = |base: &i64| {
-            let mut builder = BatchBuilder::new(Limits::DEFAULT);
-            for _ in 0..10 {
-                builder
-                    .push(Timestamp(0), None, Some(b"x"), std::iter::empty())
-                    .unwrap();
-            }
-            let mut batch = builder.build(Compression::None, None).unwrap();
-            batch.assign(Offset(*base), LeaderEpoch(0));
-            batch.to_bytes()
-        };
-        v1::Fetched {
-            chunks: bases.iter().map(batch).collect(),
-            next_offset,
-            high_watermark: next_offset,
-            ..v1::Fetched::default()
-        }
-    }
-
-    /// Takes a message at `position`; how many batches came out, where the consumer stands, and
-    /// whether it reports damage.
-    fn take(position: i64, message: v1::Fetched) -> (usize, i64, bool) {
-        let mut follow = Follow::new(1_000);
-        follow.add(&Arc::from("t"), 0, StartAt::Offset(Offset(position)));
-        let followed = follow.get_mut("t", 0).unwrap();
-        let mut batches = Vec::new();
-        followed.take(message, &Limits::DEFAULT, &mut batches);
-        (batches.len(), followed.position.unwrap().0, followed.parked)
-    }
-
-    #[test]
-    fn batches_rise_within_what_was_fetched() {
-        assert_eq!(take(0, fetched(&[0, 10, 20], 30)), (3, 30, false));
-        assert_eq!(
-            take(5, fetched(&[0, 10], 20)),
-            (2, 20, false),
-            "the first holds the position"
-        );
-        assert_eq!(
-            take(0, fetched(&[0, 50], 60)),
-            (2, 60, false),
-            "gaps are allowed"
-        );
-        assert_eq!(take(0, fetched(&[], 60)), (0, 60, false));
-    }
-
-    #[test]
-    fn a_flipped_base_offset_is_damage_and_never_a_skip() {
-        assert_eq!(
-            take(0, fetched(&[0, 12, 20], 30)),
-            (1, 10, true),
-            "12 is too high, seen at 20"
-        );
-        assert_eq!(
-            take(0, fetched(&[0, 8, 20], 30)),
-            (0, 0, true),
-            "8 is too low, or 0 too high"
-        );
-        assert_eq!(
-            take(0, fetched(&[0, 1_000_010], 20)),
-            (1, 10, true),
-            "beyond what was fetched"
-        );
-        assert_eq!(
-            take(100, fetched(&[50], 110)),
-            (0, 100, true),
-            "below what was asked for"
-        );
     }
 }

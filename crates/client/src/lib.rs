@@ -64,6 +64,7 @@ mod partitioner;
 mod pipeline;
 mod producer;
 mod producer_config;
+mod reading;
 mod retry;
 mod routes;
 mod sender;

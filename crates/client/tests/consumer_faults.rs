@@ -6,7 +6,7 @@ mod fake;
 
 use std::time::Duration;
 
-use comlog_client::record::{Offset, OffsetRange, Timestamp};
+use comlog_client::record::{BatchBuilder, Compression, Limits, Offset, OffsetRange, Timestamp};
 use comlog_client::{
     Consumer, ConsumerConfig, Error, ErrorKind, FetchedBatch, OffsetReset, Producer,
     ProducerConfig, ProducerRecord, StartAt,
@@ -453,4 +453,92 @@ async fn more_partitions_than_a_tail_follows_are_read_by_several() {
         consumer.seek("t", partition, StartAt::Earliest).unwrap();
     }
     assert_eq!(take(&mut consumer, 5_000).await.len(), 5_000);
+}
+
+/// One gzip batch of records of so many bytes, all zeros.
+fn packed(sizes: &[usize]) -> comlog_client::record::RecordBatch {
+    let mut builder = BatchBuilder::new(Limits {
+        batch_bytes_max: 1 << 30,
+        ..Limits::DEFAULT
+    });
+    for (number, size) in (0..).zip(sizes) {
+        let (timestamp, value) = (Timestamp(number), vec![0; *size]);
+        builder
+            .push(timestamp, Some(b"k"), Some(&value), std::iter::empty())
+            .unwrap();
+    }
+    builder.build(Compression::Gzip, None).unwrap()
+}
+
+/// What was acknowledged can be read, whatever it unpacks to, and a poll returns no more than it is
+/// asked for.
+#[tokio::test]
+async fn a_batch_that_unpacks_to_a_lot_comes_in_pieces() {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    fake.append("t", 0, &["before"]);
+    let sizes = [vec![1_000; 10_000], vec![3 << 20, 10]].concat();
+    fake.append_batch("t", 0, packed(&sizes));
+    fake.append("t", 0, &["behind"]);
+    let limits = Limits {
+        decompressed_bytes_max: 1 << 20,
+        ..Limits::DEFAULT
+    };
+    let config = ConsumerConfig::new().poll_bytes_max(2 << 20).limits(limits);
+    let mut consumer = Consumer::new(&fake.client(), config).unwrap();
+    for from in [0, 1, 5_000, 10_001] {
+        consumer.assign("t", 0, StartAt::Offset(Offset(from)));
+        let mut next = from;
+        while next < sizes.len() as i64 + 2 {
+            let batches = consumer.poll(SOON).await.unwrap();
+            let (mut bytes, start) = (0, next);
+            for record in batches.iter().flat_map(FetchedBatch::iter) {
+                let record = record.unwrap();
+                assert_eq!(record.offset, Offset(next));
+                let len = record.value.unwrap().len();
+                let size = usize::try_from(next - 1).ok().and_then(|at| sizes.get(at));
+                if let Some(&size) = size {
+                    assert_eq!((len, record.key), (size, Some(&b"k"[..])));
+                    assert_eq!(record.timestamp, Timestamp(next - 1));
+                }
+                bytes += len;
+                next += 1;
+            }
+            assert!(next > start && bytes < 6 << 20, "{bytes} bytes in one poll");
+            assert_eq!(consumer.position("t", 0), Some(Offset(next)));
+            // What was paused for a while begins where it stood.
+            if start == 1 {
+                consumer.pause("t", 0).unwrap();
+                nothing_more(&mut consumer).await;
+                consumer.resume("t", 0).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_beyond_the_bound_is_named_and_stepped_over() {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    let sizes = [vec![100; 50], vec![9 << 20], vec![100; 50]].concat();
+    fake.append_batch("t", 0, packed(&sizes));
+    let limits = Limits {
+        record_bytes_max: 1 << 20,
+        ..Limits::DEFAULT
+    };
+    let config = ConsumerConfig::new().limits(limits);
+    let mut consumer = Consumer::new(&fake.client(), config).unwrap();
+    consumer.assign("t", 0, StartAt::Earliest);
+    assert_eq!(take(&mut consumer, 50).await.len(), 50);
+    let error = consumer.poll(SOON).await.unwrap_err();
+    let Error::RecordTooLarge { offset, bytes, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(offset, Offset(50));
+    assert!(bytes > 9 << 20);
+    consumer
+        .seek("t", 0, StartAt::Offset(offset.next()))
+        .unwrap();
+    assert_eq!(take(&mut consumer, 50).await.len(), 50);
+    assert_eq!(consumer.position("t", 0), Some(Offset(101)));
 }

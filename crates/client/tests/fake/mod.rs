@@ -237,6 +237,11 @@ impl Fake {
         let batch = builder
             .build(comlog_client::record::Compression::None, None)
             .unwrap();
+        self.append_batch(topic, partition, batch);
+    }
+
+    /// Appends a batch as it is.
+    pub fn append_batch(&self, topic: &str, partition: u32, batch: RecordBatch) {
         let mut world = self.world();
         let log = world.logs.entry((topic.to_owned(), partition)).or_default();
         log.append(batch);
