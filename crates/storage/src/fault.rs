@@ -23,8 +23,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::{
-    Result, SegmentMeta, SegmentReader, SegmentWriter, Storage, StorageError, check_blob_name,
-    segment_name,
+    MARK_LEN, Mark, Result, SegmentMeta, SegmentReader, SegmentWriter, Storage, StorageError,
+    check_blob_name, segment_name,
 };
 use file::{File, SharedFile};
 pub use plan::FaultPlan;
@@ -47,6 +47,36 @@ struct Disk {
     /// Removed from view, but a crash may bring them back.
     removing: Vec<(Offset, SharedFile)>,
     blobs: BTreeMap<String, Blob>,
+    /// The slots for marks, as seen and as a crash may leave them instead.
+    marks: [MarkSlot; 2],
+    /// How often the machine restarted.
+    life: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct MarkSlot {
+    seen: Option<Mark>,
+    durable: Option<Mark>,
+}
+
+impl MarkSlot {
+    /// Old, new, a mixture, or nothing.
+    fn crash(&mut self, rng: &mut StdRng) {
+        let left = match (rng.random_range(0..4), self.seen) {
+            (0, _) => self.durable,
+            (1, Some(seen)) => {
+                let mut torn = self.durable.unwrap_or([0; MARK_LEN]);
+                let cut = rng.random_range(0..MARK_LEN);
+                torn[..cut].copy_from_slice(&seen[..cut]);
+                Some(torn)
+            }
+            (_, seen) => seen,
+        };
+        *self = MarkSlot {
+            seen: left,
+            durable: left,
+        };
+    }
 }
 
 /// A blob as seen, and as a crash may leave it instead.
@@ -92,6 +122,8 @@ impl FaultyStorage {
             files: BTreeMap::new(),
             removing: Vec::new(),
             blobs: BTreeMap::new(),
+            marks: [MarkSlot::default(); 2],
+            life: 0,
         };
         FaultyStorage {
             disk: Arc::new(Mutex::new(disk)),
@@ -128,6 +160,10 @@ impl FaultyStorage {
             }
             blob.durable = blob.seen.clone();
         }
+        for slot in &mut disk.marks {
+            slot.crash(&mut disk.rng);
+        }
+        disk.life += 1;
     }
 
     /// Ends the process, not the machine: everything written is still there, and no more durable
@@ -161,6 +197,33 @@ impl FaultyStorage {
         blob.seen = Some(content.into());
         blob.durable = blob.seen.clone();
         true
+    }
+
+    /// Flips the bits of `mask` in one byte of the slots for marks; `false` when there is none.
+    pub fn corrupt_mark(&self, slot: usize, position: usize, mask: u8) -> bool {
+        let mut disk = self.lock();
+        let Some(mark) = disk.marks.get_mut(slot).and_then(|slot| slot.seen.as_mut()) else {
+            return false;
+        };
+        mark[position % MARK_LEN] ^= mask;
+        disk.marks[slot].durable = disk.marks[slot].seen;
+        true
+    }
+
+    /// Loses the marks.
+    pub fn remove_marks(&self) {
+        self.lock().marks = [MarkSlot::default(); 2];
+    }
+
+    /// Takes a segment away, as somebody who tidies up.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`].
+    pub fn lose(&self, base_offset: Offset) -> Result<()> {
+        let mut disk = self.lock();
+        disk.file(base_offset)?;
+        disk.files.remove(&base_offset);
+        Ok(())
     }
 
     /// Makes every read that touches `range` fail with [`StorageError::Damaged`], as a bad sector
@@ -362,6 +425,17 @@ impl Storage for FaultyStorage {
         let disk = self.lock();
         let seen = disk.blobs.iter().filter(|(_, blob)| blob.seen.is_some());
         Ok(seen.map(|(name, _)| name.clone()).collect())
+    }
+
+    async fn read_marks(&self) -> Result<Vec<Mark>> {
+        self.pause().await;
+        let disk = self.lock();
+        Ok(disk.marks.iter().filter_map(|slot| slot.seen).collect())
+    }
+
+    fn incarnation(&self) -> Option<Bytes> {
+        let life = self.lock().life;
+        Some(Bytes::copy_from_slice(&life.to_be_bytes()))
     }
 }
 

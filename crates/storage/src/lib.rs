@@ -33,6 +33,14 @@
 //! **Cancellation.** Dropping the future of a writer's method leaves the writer failed. Dropping
 //! any other future loses nothing but its answer.
 //!
+//! **Marks** are two fixed slots of [`MARK_LEN`] bytes in which the caller notes how far it got:
+//! [`SegmentWriter::mark_next`] goes with a write or a sync, and is there once that call returned.
+//! It costs no sync of its own, so a crash of the process keeps it, and a crash of the machine may
+//! leave an older content, the new one, a mixture, or nothing. Content is not checksummed here.
+//!
+//! **Lives.** [`Storage::incarnation`] tells a crash of the process, after which every written byte
+//! is still there, from one of the machine, after which only what was synced is.
+//!
 //! **Blobs** are replaced whole: after a crash a reader finds the old content or the new, never a
 //! mixture, and the new one once `write_blob` returned. Content is not checksummed here.
 //!
@@ -88,6 +96,12 @@ pub use tiered::{ColdSegments, TieredStorage};
 
 /// The result of a storage operation.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
+
+/// Bytes of one slot for a mark.
+pub const MARK_LEN: usize = 100;
+
+/// What stands in one slot for a mark: the caller's.
+pub type Mark = [u8; MARK_LEN];
 
 /// One segment, as [`Storage::list`] finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +165,19 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 
     /// The names of every blob, ascending.
     async fn list_blobs(&self) -> Result<Vec<String>>;
+
+    /// What stands in the slots for marks, as far as anything does; unchecked, and in any order.
+    /// A backend that keeps no marks has none.
+    async fn read_marks(&self) -> Result<Vec<Mark>> {
+        Ok(Vec::new())
+    }
+
+    /// A value that stays the same as long as nothing that was written can have been lost: until
+    /// the machine restarts, or the file system is mounted anew. At most 255 bytes. `None` when
+    /// that cannot be known, which is to be taken for a change.
+    fn incarnation(&self) -> Option<Bytes> {
+        None
+    }
 }
 
 /// The right to append to one unsealed segment.
@@ -174,6 +201,14 @@ pub trait SegmentWriter: fmt::Debug + Send + 'static {
     /// # Errors
     /// [`StorageError::NoSpace`] when nothing was kept; any other error is final.
     async fn append(&mut self, chunks: &[Bytes]) -> Result<()>;
+
+    /// The next [`SegmentWriter::append`], [`SegmentWriter::sync`] or
+    /// [`SegmentWriter::append_and_sync`] puts `mark` into `slot` (0 or 1) once all else of it is
+    /// done, and before it returns success; when it fails the mark is forgotten, or there. A backend
+    /// that keeps no marks ignores it; one that does implements `append_and_sync` itself.
+    fn mark_next(&mut self, slot: usize, mark: Mark) {
+        let _ = (slot, mark);
+    }
 
     /// Makes every byte written so far durable.
     ///

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -9,23 +10,37 @@ use bytes::Bytes;
 use comlog_record::Offset;
 
 use crate::{
-    Result, SegmentMeta, SegmentReader, SegmentWriter, Storage, StorageError, check_blob_name,
-    segment_name,
+    Mark, Result, SegmentMeta, SegmentReader, SegmentWriter, Storage, StorageError,
+    check_blob_name, segment_name,
 };
 
 /// Segments and blobs in memory. Clones share their content, so a clone is a "restart".
 ///
 /// "Durable" means as durable as the process: nothing is lost while the storage lives.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct MemoryStorage {
     state: Arc<Mutex<State>>,
+    /// Its own among those of the process.
+    number: u64,
     bytes_max: Option<u64>,
+}
+
+impl Default for MemoryStorage {
+    fn default() -> MemoryStorage {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        MemoryStorage {
+            state: Arc::default(),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            bytes_max: None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     segments: BTreeMap<Offset, Arc<Segment>>,
     blobs: BTreeMap<String, Bytes>,
+    marks: [Option<Mark>; 2],
 }
 
 impl State {
@@ -69,6 +84,7 @@ impl MemoryStorage {
         Box::new(MemoryWriter {
             storage: self.clone(),
             segment,
+            mark: None,
         })
     }
 
@@ -155,6 +171,14 @@ impl Storage for MemoryStorage {
 
     async fn list_blobs(&self) -> Result<Vec<String>> {
         Ok(self.lock().blobs.keys().cloned().collect())
+    }
+
+    async fn read_marks(&self) -> Result<Vec<Mark>> {
+        Ok(self.lock().marks.iter().flatten().copied().collect())
+    }
+
+    fn incarnation(&self) -> Option<Bytes> {
+        Some(Bytes::copy_from_slice(&self.number.to_be_bytes()))
     }
 }
 
@@ -247,6 +271,15 @@ impl SegmentReader for Segment {
 struct MemoryWriter {
     storage: MemoryStorage,
     segment: Arc<Segment>,
+    mark: Option<(usize, Mark)>,
+}
+
+impl MemoryWriter {
+    fn write_mark(&mut self) {
+        if let Some((slot, mark)) = self.mark.take() {
+            self.storage.lock().marks[slot % 2] = Some(mark);
+        }
+    }
 }
 
 #[async_trait]
@@ -263,11 +296,17 @@ impl SegmentWriter for MemoryWriter {
         let mut content = self.segment.lock();
         chunks.iter().for_each(|chunk| content.push(chunk.clone()));
         drop(content);
+        self.write_mark();
         self.storage.drop_over_budget();
         Ok(())
     }
 
+    fn mark_next(&mut self, slot: usize, mark: Mark) {
+        self.mark = Some((slot, mark));
+    }
+
     async fn sync(&mut self) -> Result<()> {
+        self.write_mark();
         Ok(())
     }
 

@@ -6,6 +6,8 @@ use crate::{Result, StorageError};
 
 const SEGMENT_SUFFIX: &str = ".log";
 const BLOB_NAME_LEN_MAX: usize = 64;
+/// The file of the slots for marks, which is no blob.
+pub(crate) const MARK_FILE: &str = "mark";
 
 /// The file name of a segment: its base offset in 20 digits, then `.log`.
 #[must_use]
@@ -23,7 +25,8 @@ pub fn parse_segment_name(name: &str) -> Option<Offset> {
     digits.parse().ok().map(Offset)
 }
 
-/// Checks a blob's name: 1 to 64 of `[a-z0-9.-]`, not starting with a dot, not a segment's name.
+/// Checks a blob's name: 1 to 64 of `[a-z0-9.-]`, not starting with a dot, not a segment's name,
+/// and not `mark`, the file of the marks.
 ///
 /// # Errors
 /// [`StorageError::InvalidInput`].
@@ -34,6 +37,7 @@ pub fn check_blob_name(name: &str) -> Result<()> {
         && name.len() <= BLOB_NAME_LEN_MAX
         && !name.starts_with('.')
         && !name.ends_with(SEGMENT_SUFFIX)
+        && name != MARK_FILE
         && name.bytes().all(allowed);
     if good {
         Ok(())
@@ -78,6 +82,7 @@ mod tests {
             "a/b",
             "../x",
             "A",
+            "mark",
             "00000000000000000000.log",
             "a\0b",
         ] {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use comlog_record::Offset;
 
 use crate::{
-    Result, SegmentMeta, SegmentReader, SegmentWriter, Storage, StorageError, segment_name,
+    Mark, Result, SegmentMeta, SegmentReader, SegmentWriter, Storage, StorageError, segment_name,
 };
 
 /// Bytes copied at once when an archived segment is written to again.
@@ -251,6 +251,14 @@ impl Storage for TieredStorage {
     async fn list_blobs(&self) -> Result<Vec<String>> {
         self.local.list_blobs().await
     }
+
+    async fn read_marks(&self) -> Result<Vec<Mark>> {
+        self.local.read_marks().await
+    }
+
+    fn incarnation(&self) -> Option<Bytes> {
+        self.local.incarnation()
+    }
 }
 
 impl Shared {
@@ -332,6 +340,10 @@ impl SegmentWriter for TieredWriter {
 
     async fn append(&mut self, chunks: &[Bytes]) -> Result<()> {
         self.inner.append(chunks).await
+    }
+
+    fn mark_next(&mut self, slot: usize, mark: Mark) {
+        self.inner.mark_next(slot, mark);
     }
 
     async fn sync(&mut self) -> Result<()> {

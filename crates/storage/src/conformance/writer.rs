@@ -8,7 +8,7 @@ use comlog_record::Offset;
 use futures_util::FutureExt;
 
 use super::{Fixture, check_refused, listed, pattern, read};
-use crate::{SegmentWriter, Storage, StorageError};
+use crate::{MARK_LEN, Mark, SegmentWriter, Storage, StorageError};
 
 const HINT: u64 = 1 << 20;
 
@@ -35,6 +35,8 @@ where
     super::threads::threads_read_while_the_writer_appends(fresh().await).await;
     blobs_are_replaced_whole(fresh().await).await;
     blob_names_are_checked(fresh().await).await;
+    marks_come_with_what_they_mark(fresh().await).await;
+    a_restart_without_a_crash_is_the_same_life(fresh().await).await;
 }
 
 pub(super) async fn create(fixture: &impl Fixture, base_offset: i64) -> Box<dyn SegmentWriter> {
@@ -63,6 +65,48 @@ async fn names_are_taken_once(mut fixture: impl Fixture) {
     assert_eq!(names, [0, 3, 10]);
     let again = fixture.storage().create(Offset(10), 0).await;
     assert!(matches!(again, Err(StorageError::AlreadyExists { .. })));
+}
+
+/// A mark is there once its call returned, one slot does not touch the other, and both outlive the
+/// writer and the process.
+async fn marks_come_with_what_they_mark(mut fixture: impl Fixture) {
+    assert!(fixture.storage().read_marks().await.unwrap().is_empty());
+    let mut writer = create(&fixture, 0).await;
+    let mark = |byte: u8| [byte; MARK_LEN];
+    let chunk = [pattern(1, 100)];
+    writer.mark_next(0, mark(1));
+    writer.append(&chunk).await.unwrap();
+    check_marks(&fixture, &[mark(1)]).await;
+    writer.mark_next(1, mark(2));
+    writer.append_and_sync(&chunk).await.unwrap();
+    check_marks(&fixture, &[mark(1), mark(2)]).await;
+    writer.append(&chunk).await.unwrap();
+    writer.mark_next(0, mark(3));
+    check_marks(&fixture, &[mark(1), mark(2)]).await;
+    writer.sync().await.unwrap();
+    check_marks(&fixture, &[mark(2), mark(3)]).await;
+    drop(writer);
+    fixture.restart().await;
+    check_marks(&fixture, &[mark(2), mark(3)]).await;
+    let mut writer = create(&fixture, 50).await;
+    writer.mark_next(1, mark(4));
+    writer.append(&chunk).await.unwrap();
+    check_marks(&fixture, &[mark(3), mark(4)]).await;
+    assert_eq!(fixture.storage().list_blobs().await.unwrap(), [""; 0]);
+}
+
+async fn check_marks(fixture: &impl Fixture, wanted: &[Mark]) {
+    let mut found = fixture.storage().read_marks().await.unwrap();
+    found.retain(|mark| mark.iter().any(|byte| *byte != 0)); // a slot never used may read as zeros
+    found.sort_unstable();
+    assert_eq!(found, wanted);
+}
+
+async fn a_restart_without_a_crash_is_the_same_life(mut fixture: impl Fixture) {
+    let before = fixture.storage().incarnation();
+    assert!(before.as_ref().is_none_or(|value| value.len() < 256));
+    fixture.restart().await;
+    assert_eq!(fixture.storage().incarnation(), before);
 }
 
 async fn appended_bytes_are_read_at_once(fixture: impl Fixture) {

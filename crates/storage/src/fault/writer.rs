@@ -9,7 +9,7 @@ use rand::Rng;
 
 use super::file::{self, SharedFile};
 use super::{FaultyStorage, io_error};
-use crate::{Result, SegmentReader, SegmentWriter, StorageError, segment_name};
+use crate::{Mark, Result, SegmentReader, SegmentWriter, StorageError, segment_name};
 
 #[derive(Debug)]
 pub(super) struct FaultyWriter {
@@ -18,6 +18,7 @@ pub(super) struct FaultyWriter {
     file: SharedFile,
     /// Set while a call is under way too: a dropped future leaves it set.
     failed: bool,
+    mark: Option<(usize, Mark)>,
 }
 
 impl FaultyWriter {
@@ -31,6 +32,13 @@ impl FaultyWriter {
             base_offset,
             file,
             failed: false,
+            mark: None,
+        }
+    }
+
+    fn write_mark(&mut self) {
+        if let Some((slot, mark)) = self.mark.take() {
+            self.storage.lock().marks[slot % 2].seen = Some(mark);
         }
     }
 
@@ -119,13 +127,28 @@ impl SegmentWriter for FaultyWriter {
         self.write(&chunks.concat()).await?;
         self.write_back();
         self.storage.pause().await;
+        self.write_mark();
+        self.storage.pause().await;
         self.end();
         Ok(())
+    }
+
+    async fn append_and_sync(&mut self, chunks: &[Bytes]) -> Result<()> {
+        let mark = self.mark.take();
+        self.append(chunks).await?;
+        self.mark = mark;
+        self.sync().await
+    }
+
+    fn mark_next(&mut self, slot: usize, mark: Mark) {
+        self.mark = Some((slot, mark));
     }
 
     async fn sync(&mut self) -> Result<()> {
         self.begin()?;
         self.flush().await?;
+        self.write_mark();
+        self.storage.pause().await;
         self.end();
         Ok(())
     }

@@ -15,11 +15,12 @@ use bytes::Bytes;
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
+use super::marks::Marks;
 use super::sealed::SealedReader;
 use super::tail::Tail;
 use super::write::{Then, write_all};
-use super::{Disk, blocking, check_range, io_error};
-use crate::{Result, SegmentReader, SegmentWriter, StorageError};
+use super::{Disk, blocking, check_range, io_error, no_space_or};
+use crate::{Mark, Result, SegmentReader, SegmentWriter, StorageError};
 
 /// What is allocated ahead first; doubled with each allocation, up to the disk's maximum.
 const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
@@ -35,8 +36,21 @@ struct Active {
     /// Bytes written.
     len: AtomicU64,
     tail: Arc<Tail>,
+    marks: Arc<Marks>,
     disk: Arc<Disk>,
 }
+
+/// A segment's file, and what it shares with others.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) marks: Arc<Marks>,
+    pub(super) disk: Arc<Disk>,
+}
+
+/// A mark that goes with a call, and its slot.
+type NextMark = Option<(usize, Mark)>;
 
 impl Active {
     fn read_blocking(&self, range: &Range<u64>) -> Result<Bytes> {
@@ -70,6 +84,13 @@ impl Active {
         self.file
             .sync_data()
             .map_err(|error| io_error("sync", &self.path, error))
+    }
+
+    fn write_mark(&self, mark: &NextMark) -> Result<()> {
+        match mark {
+            Some((slot, mark)) => self.marks.write(*slot, mark),
+            None => Ok(()),
+        }
     }
 }
 
@@ -137,32 +158,22 @@ pub(super) struct ActiveWriter {
     len_hint: u64,
     /// Set while a call runs, so that a dropped future leaves it set.
     failed: bool,
+    mark: NextMark,
 }
 
 impl ActiveWriter {
-    /// A writer of `file`, which was created empty. Blocks.
-    pub(super) fn create(
-        path: PathBuf,
-        file: File,
-        len_hint: u64,
-        disk: Arc<Disk>,
-    ) -> Result<ActiveWriter> {
-        ActiveWriter::new(path, file, 0, len_hint, disk)
+    /// A writer of a file that was created empty. Blocks.
+    pub(super) fn create(part: Part, len_hint: u64) -> Result<ActiveWriter> {
+        ActiveWriter::new(part, 0, len_hint)
     }
 
-    /// A writer behind the first `len` bytes of `file`; what follows them is cut, durably. Blocks,
+    /// A writer behind the first `len` bytes of a file; what follows them is cut, durably. Blocks,
     /// also while a call of the writer before is under way.
     ///
     /// # Errors
     /// [`StorageError::InvalidInput`] when the file is shorter.
-    pub(super) fn reopen(
-        path: PathBuf,
-        file: File,
-        len: u64,
-        len_hint: u64,
-        disk: Arc<Disk>,
-    ) -> Result<ActiveWriter> {
-        let writer = ActiveWriter::new(path, file, len, len_hint, disk)?;
+    pub(super) fn reopen(part: Part, len: u64, len_hint: u64) -> Result<ActiveWriter> {
+        let writer = ActiveWriter::new(part, len, len_hint)?;
         let Active { path, file, .. } = &*writer.active;
         let metadata = file.metadata();
         let there = metadata.map_err(|error| io_error("stat", path, error))?;
@@ -171,19 +182,14 @@ impl ActiveWriter {
         Ok(writer)
     }
 
-    fn new(
-        path: PathBuf,
-        file: File,
-        len: u64,
-        len_hint: u64,
-        disk: Arc<Disk>,
-    ) -> Result<ActiveWriter> {
+    fn new(part: Part, len: u64, len_hint: u64) -> Result<ActiveWriter> {
         let active = Arc::new(Active {
-            path,
-            file,
+            path: part.path,
+            file: part.file,
             len: AtomicU64::new(len),
             tail: Arc::new(Tail::default()),
-            disk,
+            marks: part.marks,
+            disk: part.disk,
         });
         Ok(ActiveWriter {
             hold: Arc::new(Hold::take(active.clone())?),
@@ -191,6 +197,7 @@ impl ActiveWriter {
             allocated: len,
             len_hint,
             failed: false,
+            mark: None,
         })
     }
 
@@ -223,7 +230,13 @@ impl ActiveWriter {
             end,
             target: self.allocation_for(end),
         };
-        if !sync && self.is_small(len, room) && self.write_here(chunks, position)? {
+        let mark = self.mark.take();
+        let markable = mark.is_none() || self.active.marks.is_open();
+        if !sync
+            && markable
+            && self.is_small(len, room)
+            && self.write_here(chunks, position, &mark)?
+        {
             self.written(chunks, position, end);
             return Ok(());
         }
@@ -231,11 +244,7 @@ impl ActiveWriter {
         let result = self
             .run(move |active| {
                 let then = if sync { Then::Sync } else { Then::Nothing };
-                let allocated = write_at(active, &kept, position, room, then)?;
-                if then == Then::Sync {
-                    active.sync()?;
-                }
-                Ok(allocated)
+                write_at(active, &kept, position, room, then, &mark)
             })
             .await;
         match result {
@@ -268,12 +277,19 @@ impl ActiveWriter {
 
     /// Writes on this thread, in one go, so that a dropped future leaves nothing under way.
     /// False when there was no room after all: what to do then is for a thread that may block.
-    fn write_here(&mut self, chunks: &[Bytes], position: u64) -> Result<bool> {
+    fn write_here(&mut self, chunks: &[Bytes], position: u64, mark: &NextMark) -> Result<bool> {
         if self.failed {
             return Err(self.failed_error());
         }
         match write_all(&self.active.file, chunks, position, Then::Nothing) {
-            Ok(()) => Ok(true),
+            Ok(()) => match self.active.write_mark(mark) {
+                Ok(()) => Ok(true),
+                Err(StorageError::NoSpace { .. }) => Ok(false),
+                Err(error) => {
+                    self.failed = true;
+                    Err(error)
+                }
+            },
             Err(error) if is_no_space(&error) => Ok(false),
             Err(error) => {
                 self.failed = true;
@@ -307,30 +323,38 @@ struct Room {
     target: u64,
 }
 
-/// Allocates if need be and writes; without room nothing is kept, not even after a crash. Returns
-/// how long the file is then.
+/// Allocates if need be, writes, syncs if wanted, and marks; without room nothing is kept, not even
+/// after a crash. Returns how long the file is then.
 fn write_at(
     active: &Active,
     chunks: &[Bytes],
     position: u64,
     room: Room,
     then: Then,
+    mark: &NextMark,
 ) -> Result<u64> {
+    if mark.is_some() {
+        active.marks.prepare()?;
+    }
     let written = allocate(&active.file, room).and_then(|allocated| {
         write_all(&active.file, chunks, position, then)?;
         Ok(allocated)
     });
-    written.map_err(|error| {
-        if !is_no_space(&error) {
-            return io_error("write", &active.path, error);
+    let written = written.map_err(|error| no_space_or(&active.path, "write", error));
+    let marked = written.and_then(|allocated| {
+        if then == Then::Sync {
+            active.sync()?;
         }
-        match active.cut(position) {
-            Ok(()) => StorageError::NoSpace {
-                what: active.path.display().to_string(),
-            },
-            Err(error) => error,
+        active.write_mark(mark)?;
+        Ok(allocated)
+    });
+    match marked {
+        Err(StorageError::NoSpace { what }) => {
+            active.cut(position)?;
+            Err(StorageError::NoSpace { what })
         }
-    })
+        marked => marked,
+    }
 }
 
 /// Returns how long the file is then.
@@ -388,8 +412,21 @@ impl SegmentWriter for ActiveWriter {
         self.write(chunks, false).await
     }
 
+    fn mark_next(&mut self, slot: usize, mark: Mark) {
+        self.mark = Some((slot, mark));
+    }
+
     async fn sync(&mut self) -> Result<()> {
-        self.run(Active::sync).await
+        let mark = self.mark.take();
+        let synced = self.run(move |active| {
+            active.sync()?;
+            active.write_mark(&mark)
+        });
+        match synced.await {
+            // All else of it is done, and a mark may be behind.
+            Err(StorageError::NoSpace { .. }) => Ok(()),
+            synced => synced,
+        }
     }
 
     async fn append_and_sync(&mut self, chunks: &[Bytes]) -> Result<()> {

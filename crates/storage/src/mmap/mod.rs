@@ -8,6 +8,8 @@
 mod active;
 mod calls;
 mod data_dir;
+mod incarnation;
+mod marks;
 mod sealed;
 mod sigbus;
 mod tail;
@@ -24,12 +26,13 @@ use bytes::Bytes;
 use comlog_record::Offset;
 
 use crate::{
-    Result, SegmentMeta, SegmentReader, SegmentWriter, Storage, StorageError, check_blob_name,
-    parse_segment_name, segment_name,
+    Mark, Result, SegmentMeta, SegmentReader, SegmentWriter, Storage, StorageError,
+    check_blob_name, parse_segment_name, segment_name,
 };
 use active::ActiveWriter;
 use calls::Calls;
 pub use data_dir::{DataDir, FORMAT};
+use marks::Marks;
 use sealed::{Maps, SealedReader};
 pub use sigbus::install_sigbus_guard;
 use tail::Tails;
@@ -99,6 +102,8 @@ pub struct MmapStorage {
     dir: PathBuf,
     disk: Arc<Disk>,
     last_segment: Arc<LastSegment>,
+    marks: Arc<Marks>,
+    incarnation: Option<Bytes>,
     /// Held while a blob is written or removed, also by a call whose future was dropped: two
     /// writers of one temporary file would mix, and an old content could come last.
     blobs: Arc<tokio::sync::Mutex<()>>,
@@ -148,6 +153,8 @@ impl MmapStorage {
             }
         }
         Ok(MmapStorage {
+            marks: Arc::new(Marks::new(&dir)),
+            incarnation: incarnation::of(&dir),
             dir,
             disk,
             last_segment: Arc::default(),
@@ -204,7 +211,7 @@ impl MmapStorage {
         })?;
         sync_dir(&self.dir)?;
         self.last_segment.created(base_offset);
-        ActiveWriter::create(path, file, len_hint, self.disk.clone())
+        ActiveWriter::create(self.part(path, file), len_hint)
     }
 
     fn reopen_blocking(
@@ -216,7 +223,16 @@ impl MmapStorage {
         let path = self.segment_path(base_offset);
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         let file = opened.map_err(|error| io_error("open", &path, error))?;
-        ActiveWriter::reopen(path, file, len, len_hint, self.disk.clone())
+        ActiveWriter::reopen(self.part(path, file), len, len_hint)
+    }
+
+    fn part(&self, path: PathBuf, file: File) -> active::Part {
+        active::Part {
+            path,
+            file,
+            marks: self.marks.clone(),
+            disk: self.disk.clone(),
+        }
     }
 
     fn open_blocking(&self, base_offset: Offset) -> Result<Arc<SealedReader>> {
@@ -316,6 +332,14 @@ impl Storage for MmapStorage {
             Ok(names)
         };
         self.on_disk(list).await
+    }
+
+    async fn read_marks(&self) -> Result<Vec<Mark>> {
+        self.on_disk(|own| own.marks.read()).await
+    }
+
+    fn incarnation(&self) -> Option<Bytes> {
+        self.incarnation.clone()
     }
 }
 
