@@ -84,7 +84,8 @@ impl Log {
         mut group: Vec<AppendRequest>,
     ) -> Vec<Result<Appended, AppendError>> {
         let mut answers = Vec::with_capacity(group.len());
-        let mut outcome = self.ready_to_append().await;
+        let bytes = group.iter().map(|request| request.batch.total_len() as u64);
+        let mut outcome = self.ready_to_append(bytes.sum()).await;
         let now = self.clock.now();
         let mut refused_chains = Vec::new();
         for request in &mut group {
@@ -231,9 +232,12 @@ impl Log {
             return Ok(());
         }
         self.staged.close_buffer();
+        let position = self.state.point.position + self.staged.bytes;
+        let reached = self.reached(position, self.next_offset, self.staged.sync);
         let Some(writer) = self.writer.as_mut() else {
             return Err(AppendError::Closed);
         };
+        writer.mark_next(reached.slot(), reached.encode(self.config.owner));
         let written = if self.staged.sync {
             writer.append_and_sync(&self.staged.chunks).await
         } else {
@@ -241,6 +245,7 @@ impl Log {
         };
         match written {
             Ok(()) => {
+                self.mark_number = reached.number;
                 self.note_written();
                 Ok(())
             }
@@ -266,6 +271,7 @@ impl Log {
         self.state.point.offset = self.next_offset;
         if self.staged.sync {
             self.durable = self.next_offset;
+            self.durable_position = self.state.point.position;
         }
         self.since_checkpoint += self.staged.bytes;
         self.staged.clear();

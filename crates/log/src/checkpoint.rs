@@ -48,7 +48,8 @@ pub(crate) struct Checkpoint {
     pub(crate) clean: bool,
     /// What acknowledgements promised at least, after this was written.
     pub(crate) durability: Durability,
-    /// Most bytes that one sync may have been about, after this was written.
+    /// Most bytes that were written and not yet acknowledged, at any time after this was written: a
+    /// group. A power of two, mostly small: it is raised, durably, before a larger one is written.
     pub(crate) group_bytes_max: u64,
     /// Log start offset.
     pub(crate) start: Offset,
@@ -56,6 +57,10 @@ pub(crate) struct Checkpoint {
     pub(crate) point: RecoveryPoint,
     /// When the first record of the active segment was appended, if there is one.
     pub(crate) active_since: Option<Timestamp>,
+    /// The generation of the list of segments; 0 before the first.
+    pub(crate) list: u64,
+    /// The life of the machine and the mount in which this was written; `None` when unknown.
+    pub(crate) incarnation: Option<Bytes>,
     pub(crate) epochs: EpochTable,
     /// What is known to be damaged.
     pub(crate) damaged: Vec<DamagedRange>,
@@ -78,6 +83,8 @@ impl Checkpoint {
         out.u64(self.point.position);
         out.i64(self.point.offset.0);
         out.i64(self.active_since.unwrap_or(Timestamp(i64::MIN)).0);
+        out.u64(self.list);
+        out.bytes(self.incarnation.as_deref().unwrap_or_default());
         self.epochs.encode(&mut out);
         out.varint(self.damaged.len() as u64);
         for range in &self.damaged {
@@ -107,6 +114,10 @@ impl Checkpoint {
             offset: Offset(from.i64()?),
         };
         let active_since = Some(Timestamp(from.i64()?)).filter(|since| since.0 != i64::MIN);
+        let list = from.u64()?;
+        let incarnation = Some(from.bytes()?)
+            .filter(|life| !life.is_empty())
+            .map(Bytes::copy_from_slice);
         let epochs = EpochTable::decode(&mut from)?;
         let damaged = (0..from.count(41)?)
             .map(|_| decode_damage(&mut from))
@@ -127,6 +138,8 @@ impl Checkpoint {
             fencing_token,
             point,
             active_since,
+            list,
+            incarnation,
             epochs,
             damaged,
             producers,
@@ -206,6 +219,8 @@ mod tests {
                 offset: Offset(99),
             },
             active_since: Some(Timestamp(5)),
+            list: 4,
+            incarnation: Some(Bytes::from_static(b"boot/7")),
             epochs,
             damaged: vec![DamagedRange {
                 offsets: OffsetRange::new(Offset(10), Offset(20)),

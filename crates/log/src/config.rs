@@ -63,10 +63,19 @@ pub struct LogConfig {
     pub retention_age: Option<Duration>,
 }
 
+/// Groups up to this size need no bound to be raised.
+const GROUP_BOUND_MIN: u64 = 64 << 10;
+
 impl LogConfig {
     /// Most bytes of one group: at least one batch must fit.
     pub(crate) fn group_bytes_limit(&self) -> usize {
         self.group_bytes_max.max(self.limits.batch_bytes_max)
+    }
+
+    /// The bound for groups that hold `bytes` at most: a power of two.
+    pub(crate) fn group_bound(&self, bytes: u64) -> u64 {
+        let limit = self.group_bytes_limit() as u64;
+        bytes.max(GROUP_BOUND_MIN).min(limit).next_power_of_two()
     }
 }
 

@@ -48,6 +48,7 @@ pub mod frame;
 mod inspect;
 mod library;
 mod log;
+mod mark;
 mod offset_index;
 mod producer_state;
 mod reader;

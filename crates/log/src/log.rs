@@ -8,7 +8,7 @@ use comlog_storage::{SegmentWriter, Storage, StorageError};
 use crate::append::Staged;
 use crate::checkpoint::Checkpoint;
 use crate::library::Library;
-use crate::recovery::{Recovered, Tail, recover};
+use crate::recovery::{Recovered, recover};
 use crate::segment::Resident;
 use crate::tail::{first_view, open_tail};
 use crate::watermark::Watermark;
@@ -36,6 +36,12 @@ pub struct Log {
     pub(crate) state: Checkpoint,
     /// What a crash cannot take back ends here.
     pub(crate) durable: Offset,
+    /// The position of `durable` in the active segment.
+    pub(crate) durable_position: u64,
+    /// The number of the newest mark.
+    pub(crate) mark_number: u64,
+    /// The generation of the checkpoint that is certainly there.
+    pub(crate) checkpoint_noted: u64,
     /// The offset that the next batch gets: behind what is staged.
     pub(crate) next_offset: Offset,
     pub(crate) staged: Staged,
@@ -69,15 +75,17 @@ impl Log {
             indexes,
             sealed,
             tail,
+            mark_number,
         } = recovered;
-        let was_clean = state.clean;
-        state.clean = false;
         state.durability = config.durability;
-        state.group_bytes_max = config.group_bytes_limit() as u64;
-        let outdated = was_clean || tail == Tail::Reopen;
+        state.group_bytes_max = config.group_bound(0);
+        state.incarnation = storage.incarnation();
         let writer = open_tail(&*storage, &config, &mut state, &indexes, tail).await?;
         let active = Resident::new(writer.reader(), indexes);
+        state.clean = false;
         let end = state.point.offset;
+        let durable_position = state.point.position;
+        let checkpoint_noted = state.generation;
         let watermark = Watermark::new(first_view(&state, sealed, &active));
         let library = Library::new(Arc::clone(&storage), watermark.view(), &config);
         let mut log = Log {
@@ -90,10 +98,14 @@ impl Log {
             active,
             state,
             durable: end,
+            durable_position,
+            mark_number,
+            checkpoint_noted,
             next_offset: end,
             staged: Staged::default(),
             since_checkpoint: 0,
-            checkpoint_outdated: outdated,
+            // Of what was found, or of an empty log: before anything is appended there is another.
+            checkpoint_outdated: true,
             failure: None,
             busy: false,
         };
@@ -135,10 +147,8 @@ impl Log {
         }
         self.library.set_config(&config);
         self.state.durability = config.durability;
-        self.state.group_bytes_max = config.group_bytes_limit() as u64;
-        // What recovery may conclude depends on these two.
-        self.checkpoint_outdated |= config.durability != self.config.durability
-            || config.group_bytes_limit() != self.config.group_bytes_limit();
+        // What recovery may conclude depends on it.
+        self.checkpoint_outdated |= config.durability != self.config.durability;
         self.config = config;
         self.publish();
         self.busy = false;

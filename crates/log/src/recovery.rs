@@ -9,10 +9,11 @@ use comlog_storage::{SegmentMeta, SegmentReader, Storage, StorageError};
 use crate::checkpoint::{CHECKPOINT, CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
 use crate::epoch::EpochTable;
 use crate::frame::{Owner, Unusable};
+use crate::mark::Marks;
 use crate::producer_state::ProducerState;
 use crate::scan::{Offsets, Scanner, Step, Valid};
 use crate::segment::{
-    Indexes, Segment, SegmentEnd, parse_index_name, remove_segment, write_indexes,
+    Indexes, Segment, SegmentEnd, cut_name, parse_index_name, remove_segment, write_indexes,
 };
 use crate::watermark::DAMAGED_MAX;
 use crate::{Cut, DamagedRange, Durability, LogConfig, RecoveryReport};
@@ -20,6 +21,10 @@ use crate::{Cut, DamagedRange, Durability, LogConfig, RecoveryReport};
 /// Without a checkpoint the leader epoch is raised by this much: of the reigns before, those whose
 /// batches were all taken back have left no trace.
 const UNKNOWN_EPOCHS: i32 = 1_000;
+/// So many offsets are given up when the active segment is gone, and what was in it is not known.
+const UNKNOWN_OFFSETS: i64 = 1 << 32;
+/// Most bytes that are kept of what recovery cuts.
+const CUT_BYTES_MAX: u64 = 64 << 20;
 
 /// What was found, and where appending goes on.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub(crate) struct Recovered {
     pub(crate) indexes: Indexes,
     pub(crate) sealed: Vec<Segment>,
     pub(crate) tail: Tail,
+    /// The largest number of a mark.
+    pub(crate) mark_number: u64,
 }
 
 /// The segment that appending goes on in.
@@ -52,11 +59,18 @@ pub(crate) async fn recover(
     let mut listed = storage.list().await?;
     let mut report = RecoveryReport::default();
     let loaded = load_checkpoint(storage, config.owner).await?;
-    let fresh = listed.is_empty() && matches!(loaded, Err(Unusable::Missing));
-    let (state, indexes) = match loaded {
+    let slots = storage.read_marks().await?;
+    let known = loaded.as_ref().ok().map(|(state, _)| state);
+    let marks = Marks::of(&slots, config.owner, known);
+    let same_life = known.is_some_and(|state| {
+        state.incarnation.is_some() && state.incarnation == storage.incarnation()
+    });
+    let fresh = listed.is_empty() && !marks.any && matches!(loaded, Err(Unusable::Missing));
+    let (mut state, indexes) = match loaded {
         Ok(loaded) => loaded,
         Err(reason) => {
             if !fresh {
+                tracing::error!(%reason, "no usable checkpoint: the log is scanned, and fencing token and log start are lost");
                 report.rebuilt.push(format!(
                     "checkpoint: {reason} (fencing token and log start are lost)"
                 ));
@@ -65,7 +79,17 @@ pub(crate) async fn recover(
         }
     };
     remove_trimmed(storage, &mut listed, state.start).await?;
-    report.clean = fresh || state.clean && is_untouched(&listed, state.point);
+    if marks.checkpoint_older {
+        let what =
+            "the checkpoint is an older copy: what was acknowledged goes beyond the newest one";
+        tracing::error!(what, "files of the log contradict each other");
+        report.contradictions.push(what.to_owned());
+    }
+    let untouched = is_untouched(&listed, state.point) && !marks.checkpoint_older;
+    state.clean |= fresh;
+    report.clean = fresh || state.clean && untouched;
+    // Marks that were written after it are newer than the one that comes next.
+    state.generation = state.generation.max(marks.checkpoint);
     let mut recovery = Recovery {
         storage,
         config,
@@ -74,8 +98,13 @@ pub(crate) async fn recover(
         state,
         indexes,
         sealed: Vec::new(),
+        marks,
+        same_life,
     };
-    let tail = recovery.run(&listed).await?;
+    let mut tail = recovery.run(&listed).await?;
+    if recovery.reach_mark(&listed) {
+        tail = Tail::Create;
+    }
     if !recovery.report.clean {
         recovery.after_crash(&listed).await?;
     }
@@ -86,6 +115,7 @@ pub(crate) async fn recover(
         indexes: recovery.indexes,
         sealed: recovery.sealed,
         tail,
+        mark_number: marks.number,
     })
 }
 
@@ -127,6 +157,8 @@ fn unknown_state(first: Option<&SegmentMeta>, config: &LogConfig) -> Checkpoint 
             offset: start,
         },
         active_since: None,
+        list: 0,
+        incarnation: None,
         epochs: EpochTable::new(start),
         damaged: Vec::new(),
         producers: ProducerState::new(),
@@ -163,6 +195,17 @@ struct Recovery<'a> {
     /// Of the segment that the recovery point lies in.
     indexes: Indexes,
     sealed: Vec<Segment>,
+    marks: Marks,
+    /// Only the process ended: every byte that was written is there, durable or not.
+    same_life: bool,
+}
+
+/// How the damage at the end of a log is to be taken.
+enum Verdict {
+    /// Something that was acknowledged is damaged.
+    Corrupt,
+    /// What was being written when the crash came, and whole batches behind it.
+    Tear { batches: Option<OffsetRange> },
 }
 
 impl Recovery<'_> {
@@ -200,7 +243,7 @@ impl Recovery<'_> {
             }
         }
         if newer.is_empty() {
-            self.start_segment(point.offset);
+            self.start_segment(self.state.point.offset);
             return Ok(Tail::Create);
         }
         Ok(Tail::Reopen)
@@ -235,7 +278,15 @@ impl Recovery<'_> {
         if first.is_some_and(|first| first.base_offset == point.segment) {
             return;
         }
-        let end = first.map_or(point.offset, |first| first.base_offset);
+        let end = match (first, self.sure()) {
+            (Some(first), _) => first.base_offset,
+            (None, Some(sure)) => sure.1.offset.max(point.offset),
+            // What was appended to it can no longer be known, so none of it is given out again.
+            (None, None) if !self.state.clean => {
+                Offset(point.offset.0.saturating_add(UNKNOWN_OFFSETS))
+            }
+            (None, None) => point.offset,
+        };
         // What was trimmed is no loss.
         let lost = OffsetRange::new(point.segment.max(self.state.start), end);
         if !lost.is_empty() {
@@ -246,6 +297,56 @@ impl Recovery<'_> {
                 reason: "the segment is missing".to_owned(),
             });
         }
+        if first.is_none() {
+            self.state.point.offset = end;
+        }
+    }
+
+    /// The segment that was active, and the end of what was acknowledged in it and cannot have been
+    /// taken back since.
+    fn sure(&self) -> Option<(Offset, Valid)> {
+        let newest = self.marks.newest?;
+        // A power cut may take back what was acknowledged and not yet durable.
+        let end = if self.same_life {
+            newest.end
+        } else {
+            newest.durable
+        };
+        Some((newest.segment, end))
+    }
+
+    /// Up to which position of `segment` any damage is corruption.
+    fn sure_position(&self, segment: Offset) -> u64 {
+        self.sure()
+            .filter(|(marked, _)| *marked == segment)
+            .map_or(0, |(_, end)| end.position)
+    }
+
+    /// When the log ends before what was acknowledged: reports it, and goes on behind, in a new
+    /// segment. What is left of the last one is kept as it is.
+    fn reach_mark(&mut self, listed: &[SegmentMeta]) -> bool {
+        let Some((_, sure)) = self.sure().filter(|_| !self.report.clean) else {
+            return false;
+        };
+        let point = self.state.point;
+        if sure.offset <= point.offset {
+            return false;
+        }
+        let segment = listed
+            .last()
+            .filter(|last| last.base_offset == point.segment);
+        let len = segment.map_or(0, |last| last.len);
+        self.damage(DamagedRange {
+            offsets: OffsetRange::new(point.offset.max(self.state.start), sure.offset),
+            segment: point.segment,
+            positions: point.position..len.max(point.position),
+            reason: "acknowledged records are damaged or missing at the end of the log".to_owned(),
+        });
+        if let Some(last) = segment {
+            self.push_sealed(*last, sure.offset);
+        }
+        self.start_segment(sure.offset);
+        true
     }
 
     /// Goes on in a segment that starts at `base`.
@@ -362,14 +463,22 @@ impl Recovery<'_> {
                     if content_end == at.position {
                         break;
                     }
-                    if self.is_tear(&mut scanner).await? {
+                    if let Verdict::Tear { batches } = self.judge(&mut scanner).await? {
                         self.report.cut = Some(Cut {
                             end: at.offset,
                             bytes: content_end - at.position,
+                            batches,
                         });
+                        if let Some(batches) = batches {
+                            self.keep_cut(&*reader, at.position..content_end, batches)
+                                .await?;
+                        }
                         break;
                     }
-                    if !self.fence(&mut scanner, reason).await? {
+                    // Without a batch behind it, what the mark says decides.
+                    if scanner.resync(at.position + 1).await?.is_none()
+                        || !self.fence(&mut scanner, reason).await?
+                    {
                         break;
                     }
                 }
@@ -379,18 +488,67 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// At most one group was being written. What starts further behind the damage than a group
-    /// is long belongs to a later group, which was written after the damaged one was synced.
-    /// Without a sync for each group nothing can be told from what lies behind.
-    async fn is_tear(&self, scanner: &mut Scanner<'_>) -> Result<bool, StorageError> {
-        if self.state.durability == Durability::Memory {
-            return Ok(true);
+    /// Below the mark nothing is torn. Above it at most one group was being written: what starts
+    /// further on than a group is long was written after the damaged one was acknowledged.
+    async fn judge(&self, scanner: &mut Scanner<'_>) -> Result<Verdict, StorageError> {
+        let at = scanner.at().position;
+        let sure = self.sure_position(self.state.point.segment);
+        if at < sure {
+            return Ok(Verdict::Corrupt);
         }
-        let beyond = scanner
-            .at()
-            .position
-            .saturating_add(self.state.group_bytes_max);
-        Ok(scanner.resync(beyond).await?.is_none())
+        let Some(first) = scanner.resync(at + 1).await? else {
+            return Ok(Verdict::Tear { batches: None });
+        };
+        if let Some(beyond) = self.beyond(at)
+            && scanner.resync(beyond.max(at + 1)).await?.is_some()
+        {
+            return Ok(Verdict::Corrupt);
+        }
+        let end = whole_until(scanner, first).await?;
+        let batches = Some(OffsetRange::new(first.offset, end));
+        Ok(Verdict::Tear { batches })
+    }
+
+    /// Where a batch that follows damage at `at` proves that the damage is no tear; `None` when none
+    /// does.
+    fn beyond(&self, at: u64) -> Option<u64> {
+        let group = self.state.group_bytes_max;
+        match (self.same_life, self.state.durability) {
+            // The kill came into one write, whose end was the end of all.
+            (true, _) if !self.marks.any => Some(at),
+            // Of writes that were not synced any part may be lost.
+            (false, Durability::Memory) => None,
+            _ => Some(at.saturating_add(group)),
+        }
+    }
+
+    /// Keeps bytes of whole batches that are cut from the log.
+    async fn keep_cut(
+        &self,
+        reader: &dyn SegmentReader,
+        positions: std::ops::Range<u64>,
+        batches: OffsetRange,
+    ) -> Result<(), StorageError> {
+        let name = cut_name(self.state.point.segment);
+        tracing::error!(offsets = %batches, blob = name,
+            "whole batches behind a torn one are cut from the log; their bytes are kept beside it");
+        let end = positions
+            .end
+            .min(positions.start.saturating_add(CUT_BYTES_MAX));
+        let content = match reader.read(positions.start..end).await {
+            Ok(chunks) => chunks.concat(),
+            Err(error) => {
+                tracing::error!(%error, "the bytes that are cut cannot be read");
+                return Ok(());
+            }
+        };
+        match self.storage.write_blob(&name, content.into()).await {
+            Err(StorageError::NoSpace { .. }) => {
+                tracing::error!("no space to keep the bytes that are cut");
+                Ok(())
+            }
+            written => written,
+        }
     }
 
     /// Notes damage up to the next valid batch and goes on there; false when there is none.
@@ -474,7 +632,8 @@ impl Recovery<'_> {
     }
 
     async fn after_crash(&mut self, listed: &[SegmentMeta]) -> Result<(), StorageError> {
-        if self.state.durability == Durability::Memory {
+        let cut_batches = self.report.cut.is_some_and(|cut| cut.batches.is_some());
+        if self.state.durability == Durability::Memory || cut_batches {
             let raise = if self.report.rebuilt.is_empty() {
                 1
             } else {
@@ -497,4 +656,23 @@ impl Recovery<'_> {
         }
         Ok(())
     }
+}
+
+/// Behind the last whole batch from `first` on, over further damage; the scanner is put back.
+async fn whole_until(scanner: &mut Scanner<'_>, first: Valid) -> Result<Offset, StorageError> {
+    let before = scanner.at();
+    scanner.jump(first);
+    loop {
+        match scanner.step().await? {
+            Step::Batch { .. } => {}
+            Step::End => break,
+            Step::Damage(_) => match scanner.resync(scanner.at().position + 1).await? {
+                Some(next) => scanner.jump(next),
+                None => break,
+            },
+        }
+    }
+    let end = scanner.at().offset;
+    scanner.jump(before);
+    Ok(end)
 }

@@ -73,6 +73,11 @@ pub(crate) fn time_index_name(base: Offset) -> String {
     format!("{:020}.timeindex", base.0)
 }
 
+/// The name of the blob that keeps what recovery cut from a segment.
+pub(crate) fn cut_name(base: Offset) -> String {
+    format!("{:020}.cut", base.0)
+}
+
 /// The names of the blobs that hold a segment's offset index and its time index.
 #[must_use]
 pub fn index_blob_names(base: Offset) -> [String; 2] {
@@ -180,7 +185,8 @@ pub(crate) async fn remove_segment(
         Err(error) => return Err(error),
     }
     storage.remove_blob(&offset_index_name(base)).await?;
-    storage.remove_blob(&time_index_name(base)).await
+    storage.remove_blob(&time_index_name(base)).await?;
+    storage.remove_blob(&cut_name(base)).await
 }
 
 /// Which segment an index belongs to, and how much of it it covers: all.

@@ -42,13 +42,16 @@ impl Snapshot {
         Snapshot(Checkpoint {
             owner,
             generation: 1,
-            clean: false,
+            // Nothing was appended after it, as far as an archive knows.
+            clean: true,
             durability: Durability::Durable,
             group_bytes_max: 0,
             start,
             fencing_token: 0,
             point: point_at(start),
             active_since: None,
+            list: 0,
+            incarnation: None,
             epochs: EpochTable::new(start),
             damaged: Vec::new(),
             producers: ProducerState::new(),

@@ -6,8 +6,10 @@ use comlog_record::{Offset, OffsetRange, Timestamp};
 use comlog_storage::{SegmentWriter, Storage, StorageError};
 
 use crate::checkpoint::{CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
+use crate::mark::Reached;
 use crate::recovery::Tail;
 use crate::retention::Retention;
+use crate::scan::Valid;
 use crate::segment::{
     Indexes, Resident, Segment, SegmentEnd, read_lock, remove_segment, write_indexes,
 };
@@ -26,6 +28,9 @@ pub(crate) async fn open_tail(
     match tail {
         Tail::Create => {
             // Before the segment: an empty one without a checkpoint would look like a lost one.
+            // Nothing is appended before another is written, so that a segment that is missing after
+            // a crash was either empty or lost, and which shows here.
+            state.clean = true;
             state.generation += 1;
             let content = state.encode(indexes);
             storage.write_blob(CHECKPOINT_NAME, content).await?;
@@ -120,19 +125,53 @@ impl Log {
         if let Some(failure) = &self.failure {
             return Err(Arc::clone(failure));
         }
+        let position = self.state.point.position;
+        let reached = self.reached(position, end, true);
         let Some(writer) = self.writer.as_mut() else {
             return Ok(());
         };
+        writer.mark_next(reached.slot(), reached.encode(self.config.owner));
         if let Err(error) = writer.sync().await {
             return Err(self.fail(error));
         }
+        self.mark_number = reached.number;
         self.durable = end;
+        self.durable_position = position;
         self.publish();
         Ok(())
     }
 
-    /// What must be on disk before anything is appended; and the checkpoint, when it is due.
-    pub(crate) async fn ready_to_append(&mut self) -> Result<(), AppendError> {
+    /// The mark that says that all up to `position` of the active segment, and `end`, is
+    /// acknowledged.
+    pub(crate) fn reached(&self, position: u64, end: Offset, durable: bool) -> Reached {
+        let end = Valid {
+            position,
+            offset: end,
+        };
+        let durable = if durable {
+            end
+        } else {
+            Valid {
+                position: self.durable_position,
+                offset: self.durable,
+            }
+        };
+        Reached {
+            number: self.mark_number + 1,
+            checkpoint: self.checkpoint_noted,
+            segment: self.state.point.segment,
+            end,
+            durable,
+        }
+    }
+
+    /// What must be on disk before `bytes` are appended; and the checkpoint, when it is due.
+    pub(crate) async fn ready_to_append(&mut self, bytes: u64) -> Result<(), AppendError> {
+        if bytes > self.state.group_bytes_max {
+            let bound = self.config.group_bound(bytes);
+            self.checkpoint_outdated |= bound > self.state.group_bytes_max;
+            self.state.group_bytes_max = bound.max(self.state.group_bytes_max);
+        }
         if self.checkpoint_outdated {
             return match self.write_checkpoint(false).await {
                 Ok(()) => Ok(()),
@@ -162,9 +201,11 @@ impl Log {
         self.sync_written().await.map_err(LogError::Storage)?;
         self.state.clean = clean;
         self.state.generation += 1;
+        self.state.incarnation = self.storage.incarnation();
         self.state.damaged = self.watermark.damaged();
         let content = self.state.encode(&read_lock(&self.active.indexes));
         self.storage.write_blob(CHECKPOINT_NAME, content).await?;
+        self.checkpoint_noted = self.state.generation;
         self.since_checkpoint = 0;
         self.checkpoint_outdated = clean;
         Ok(())
@@ -240,6 +281,7 @@ impl Log {
             offset: base,
         };
         self.state.active_since = None;
+        self.durable_position = 0;
         let new = Segment::active(base, Arc::clone(&self.active));
         self.watermark.publish(|view| {
             let segments = Arc::make_mut(&mut view.segments);

@@ -94,6 +94,7 @@ impl Log {
             offset: cut.offset,
         };
         self.durable = cut.offset;
+        self.durable_position = cut.position;
         self.next_offset = cut.offset;
         Ok((cut, indexes))
     }
@@ -110,7 +111,13 @@ impl Log {
         let resident = self.library.resident(last).await?;
         self.show_shortened(older, Resident::new(Arc::clone(&resident.reader), indexes));
         self.write_checkpoint(false).await?;
-        let writer = self.cut_files(removed).await?;
+        let mut writer = self.cut_files(removed).await?;
+        // The mark of before says more than there is, should the checkpoint be lost.
+        let point = self.state.point;
+        let reached = self.reached(point.position, point.offset, true);
+        writer.mark_next(reached.slot(), reached.encode(self.config.owner));
+        writer.sync().await?;
+        self.mark_number = reached.number;
         let indexes = read_lock(&self.active.indexes).clone();
         self.show_shortened(older, Resident::new(writer.reader(), indexes));
         self.writer = Some(writer);

@@ -118,6 +118,10 @@ pub struct Cut {
     pub end: Offset,
     /// Bytes that did not belong to any whole durable batch (allocated zeros not counted).
     pub bytes: u64,
+    /// Whole batches that were cut all the same, since one before them was torn: from the first to
+    /// behind the last. They were never acknowledged as durable; their bytes are kept in the blob
+    /// `<base>.cut` beside the segment. `None` when there were none, as after most crashes.
+    pub batches: Option<OffsetRange>,
 }
 
 /// What opening a log found and did.
@@ -133,6 +137,9 @@ pub struct RecoveryReport {
     pub damaged: Vec<DamagedRange>,
     /// Indexes, snapshots or checkpoints that were missing or wrong and were rebuilt.
     pub rebuilt: Vec<String>,
+    /// What the files say of each other and cannot all be true: something was lost, exchanged, or put
+    /// back from an older copy.
+    pub contradictions: Vec<String>,
     /// The leader epoch was raised because visible records may have been taken back.
     pub epoch_raised: bool,
 }

@@ -79,6 +79,7 @@ impl World {
         self.log = Some(log);
         self.note(format_args!("opened: {report:?}"));
         self.note_segments()?;
+        self.forgive(&report);
         self.check_report(&report, clean)?;
         self.adopt(&report)?;
         self.observed.clear();
@@ -96,6 +97,22 @@ impl World {
             .collect();
         self.note(format_args!("segments: {}", segments.join(", ")));
         Ok(())
+    }
+
+    /// After a device error pages may be lost that were acknowledged in memory: the log reports them
+    /// as damaged then, and does not give their offsets out again.
+    fn forgive(&mut self, report: &RecoveryReport) {
+        if !self.doubt.errors || report.damaged.is_empty() {
+            return;
+        }
+        // What producers sent last may be among it.
+        self.model.retire_producers();
+        for range in &report.damaged {
+            let entries = self.model.entries.iter_mut();
+            entries
+                .filter(|entry| !entry.durable && range.offsets.contains(entry.offsets().start))
+                .for_each(|entry| entry.damaged = true);
+        }
     }
 
     fn check_report(&self, report: &RecoveryReport, clean: bool) -> Result<(), Broken> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use comlog_log::{DamagedRange, LogConfig, LogReader, ReadError};
+use comlog_log::{DamagedRange, Durability, LogConfig, LogReader, Owner, ReadError};
 use comlog_record::{Offset, OffsetRange};
 use comlog_storage::{FaultyStorage, Storage};
 
@@ -198,5 +198,133 @@ async fn offsets_of_a_lost_active_segment_are_not_given_again() {
             read_over(&log.reader(), 0).await,
             (numbers_but(120, lost[0]), lost)
         );
+    }
+}
+
+/// A log on a disk of which the process ended, the machine did not.
+async fn killed(config: LogConfig, end: i64) -> (FaultyStorage, Arc<dyn Storage>) {
+    let faulty = FaultyStorage::new(5);
+    let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
+    let (mut log, _) = open(&storage, config).await;
+    append_numbers(&mut log, end, 1).await;
+    drop(log);
+    faulty.kill();
+    (faulty, storage)
+}
+
+#[async_test]
+async fn a_flipped_bit_after_a_kill_loses_one_batch_and_no_offset_is_given_again() {
+    for durability in [Durability::Durable, Durability::Memory] {
+        let config = LogConfig {
+            durability,
+            ..LogConfig::default()
+        };
+        let ends = boundaries(&content(&killed(config.clone(), 100).await.1, 0).await);
+        for batch in [0, 50, 99] {
+            let (faulty, storage) = killed(config.clone(), 100).await;
+            assert!(faulty.corrupt(Offset(0), ends[batch] as u64 + 63, 1));
+            let (mut log, report) = open(&storage, config.clone()).await;
+            let what = format!("{durability:?}, batch {batch}: {report:?}");
+            let lost = range(batch as i64, batch as i64 + 1);
+            assert_eq!(report.cut, None, "{what}");
+            assert_eq!(report.damaged.len(), 1, "{what}");
+            assert_eq!(report.damaged[0].offsets, lost, "{what}");
+            append_numbers(&mut log, 102, 1).await;
+            let expected = (numbers_but(102, lost), vec![lost]);
+            assert_eq!(read_over(&log.reader(), 0).await, expected, "{what}");
+        }
+    }
+}
+
+#[async_test]
+async fn whole_batches_behind_a_tear_are_cut_loudly_and_kept() {
+    let ends = boundaries(&content(&killed(LogConfig::default(), 100).await.1, 0).await);
+    let (faulty, storage) = killed(LogConfig::default(), 100).await;
+    faulty.corrupt(Offset(0), ends[40] as u64 + 63, 1);
+    // A copy has no marks, and is another life.
+    let torn = with_content(&storage, -1, &[]).await;
+    let (log, report) = open(&torn, LogConfig::default()).await;
+    // All of it could have been one group: it is cut, said so, and kept.
+    let cut = report.cut.unwrap();
+    assert_eq!((cut.end, cut.batches), (Offset(40), Some(range(41, 100))));
+    assert!(report.epoch_raised && report.damaged.is_empty());
+    assert_eq!(log.positions().end, Offset(40));
+    let kept = torn.read_blob("00000000000000000000.cut").await.unwrap();
+    assert_eq!(kept.unwrap().len() as u64, cut.bytes);
+}
+
+#[async_test]
+async fn an_active_segment_that_is_missing_or_short_after_a_kill_is_reported() {
+    for left in [None, Some(0), Some(700)] {
+        let (faulty, storage) = killed(LogConfig::default(), 50).await;
+        match left {
+            None => faulty.lose(Offset(0)).unwrap(),
+            Some(len) => faulty.cut_short(Offset(0), len).unwrap(),
+        }
+        faulty.kill();
+        let (mut log, report) = open(&storage, LogConfig::default()).await;
+        assert_eq!(report.damaged.len(), 1, "{left:?}: {report:?}");
+        let lost = report.damaged[0].offsets;
+        assert_eq!(lost.end, Offset(50), "{left:?}");
+        assert_eq!(log.positions().end, Offset(50), "{left:?}");
+        append_numbers(&mut log, 53, 1).await;
+        let expected = (numbers_but(53, lost), vec![lost]);
+        assert_eq!(read_over(&log.reader(), 0).await, expected, "{left:?}");
+        drop(log);
+        let (log, _) = open(&storage, LogConfig::default()).await;
+        assert_eq!(read_over(&log.reader(), 0).await, expected, "{left:?}");
+    }
+}
+
+#[async_test]
+async fn without_a_mark_a_missing_active_segment_gives_no_offset_again() {
+    let (faulty, storage) = killed(LogConfig::default(), 50).await;
+    faulty.lose(Offset(0)).unwrap();
+    faulty.remove_marks();
+    let (log, report) = open(&storage, LogConfig::default()).await;
+    assert_eq!(report.damaged.len(), 1, "{report:?}");
+    assert!(log.positions().end > Offset(50));
+}
+
+#[async_test]
+async fn an_older_checkpoint_put_back_is_reported() {
+    let faulty = FaultyStorage::new(5);
+    let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
+    let (mut log, _) = open(&storage, LogConfig::default()).await;
+    append_numbers(&mut log, 10, 1).await;
+    let old = storage.read_blob("checkpoint").await.unwrap().unwrap();
+    log.fence(4).await.unwrap();
+    let mut fenced = request(batch(&["10"]));
+    fenced.fencing_token = Some(4);
+    log.append(vec![fenced]).await.remove(0).unwrap();
+    drop(log);
+    faulty.kill();
+    storage.write_blob("checkpoint", old).await.unwrap();
+    let (_, report) = open(&storage, LogConfig::default()).await;
+    assert_eq!(report.contradictions.len(), 1, "{report:?}");
+    assert_eq!(report.damaged, []);
+}
+
+#[async_test]
+async fn a_checkpoint_of_another_log_is_not_used() {
+    let mut logs = Vec::new();
+    for (partition, end) in [(0, 20), (1, 40)] {
+        let config = LogConfig {
+            owner: Owner::partition(7, partition),
+            ..LogConfig::default()
+        };
+        let storage = memory();
+        let (mut log, _) = open(&storage, config.clone()).await;
+        append_numbers(&mut log, end, 1).await;
+        log.close().await.unwrap();
+        let checkpoint = storage.read_blob("checkpoint").await.unwrap().unwrap();
+        logs.push((storage, config, end, checkpoint));
+    }
+    for (at, (storage, config, end, _)) in logs.iter().enumerate() {
+        let other = logs[1 - at].3.clone();
+        storage.write_blob("checkpoint", other).await.unwrap();
+        let (log, report) = open(storage, config.clone()).await;
+        assert_eq!(report.rebuilt.len(), 1, "{report:?}");
+        assert_eq!(records(&log.reader()).await, numbers(0, *end));
     }
 }
