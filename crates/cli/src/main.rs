@@ -101,7 +101,7 @@ async fn run_client(cli: Cli, out: &mut Out) -> Result<()> {
         Command::Consume(args) => consume::run(&args, &cli.server, out).await,
         Command::Topic(args) => topic::run(args, &connect()?, out).await,
         Command::Offsets(args) => offsets::run(&args, &connect()?, out).await,
-        Command::Group(args) => group::run(args, &connect()?, out).await,
+        Command::Group(args) => group::run(args, &cli.server, out).await,
         Command::Inspect(args) => inspect::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Archive(args) => archive::run(&args, &cli.server, out).await,

@@ -175,6 +175,14 @@ impl Broker {
         (partitions.len(), open.take(max).collect())
     }
 
+    /// How many partitions could not be opened, and how many topics are refused.
+    pub(crate) fn not_served(&self) -> (u64, u64) {
+        let topics = self.0.topics.list();
+        let partitions = topics.iter().flat_map(|topic| topic.partitions());
+        let failed = partitions.filter(|partition| partition.open_failure().is_some());
+        (failed.count() as u64, self.0.topics.refused_count() as u64)
+    }
+
     /// The second home of the records, if there is one.
     pub(crate) fn archive(&self) -> Option<&Arc<Archive>> {
         self.0.archive.as_ref()

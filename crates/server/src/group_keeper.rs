@@ -218,7 +218,13 @@ impl Keeper {
         };
         let positions = reader.positions();
         let records = positions.high_watermark.since(positions.start);
-        let live = self.state.read().offsets as u64;
+        let live = {
+            let state = self.state.read();
+            if !state.lost.is_empty() {
+                return; // it would drop what is damaged without being asked to
+            }
+            state.offsets as u64
+        };
         let due = 2 * live + u64::from(self.config.rewrite_records);
         if records <= due.max(self.rewrite_at) {
             return;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use comlog_log::LogReader;
 use comlog_proto::v1::{self, Reason};
-use comlog_record::{BatchBuilder, Compression, EncodeError, Limits, RecordBatch, Timestamp};
+use comlog_record::{
+    BatchBuilder, Compression, EncodeError, Limits, Offset, OffsetRange, RecordBatch, Timestamp,
+};
 use prost::Message;
 
-use crate::fetch;
-use crate::partition::Partition;
 use crate::status::ServiceError;
 use crate::topics::Topics;
 use crate::unpack;
@@ -54,6 +55,8 @@ pub(crate) type GroupState = BTreeMap<OffsetKey, OffsetValue>;
 pub(crate) struct State {
     pub(crate) groups: BTreeMap<String, GroupState>,
     pub(crate) offsets: usize,
+    /// Offsets of the log that cannot be read: any group may have committed there.
+    pub(crate) lost: Vec<OffsetRange>,
 }
 
 impl State {
@@ -80,22 +83,60 @@ impl OffsetKey {
     }
 }
 
-/// The state that the log holds. A commit for a topic that is not there is kept: its metadata may
-/// come back, and only a deletion may drop it.
-pub(crate) async fn replay(partition: &Partition) -> Result<State, ServiceError> {
-    let positions = partition.reader()?.positions();
+/// The state that the log holds, as far as it can be read. A commit for a topic that is not there is
+/// kept: its metadata may come back, and only a deletion may drop it.
+///
+/// # Errors
+/// Those of reading, but for damage: that is passed over, and noted in [`State::lost`].
+pub(crate) async fn replay(reader: &LogReader) -> Result<State, ServiceError> {
+    let positions = reader.positions();
     let mut state = State::default();
     let mut at = positions.start;
     while at < positions.high_watermark {
-        let fetched = fetch::batches(partition, at, REPLAY_BYTES).await?;
-        let end = fetched.offsets.end;
-        let decoded = unpack::replay(fetched.chunks, at, REPLAY_BYTES).await?;
-        for record in &decoded.records {
-            state.apply(decode(record).map_err(|error| partition.explain(error))?);
+        match replay_some(reader, at, &mut state).await {
+            Ok(next) if next > at => at = next,
+            Ok(_) => break,
+            Err(error) if error.reason == Reason::Corrupt => {
+                let next = error.offset.map(Offset).filter(|next| *next > at);
+                let Some(next) = next else {
+                    return Err(error);
+                };
+                tracing::error!(offsets = %OffsetRange::new(at, next), %error,
+                    "committed offsets are damaged");
+                state.lost.push(OffsetRange::new(at, next));
+                at = next;
+            }
+            Err(error) => return Err(error),
         }
-        at = decoded.next_offset.unwrap_or(end);
     }
     Ok(state)
+}
+
+/// Applies what is read from `at` on, and returns where to go on.
+async fn replay_some(
+    reader: &LogReader,
+    at: Offset,
+    state: &mut State,
+) -> Result<Offset, ServiceError> {
+    let fetched = reader.read(at, REPLAY_BYTES).await?;
+    let end = fetched.offsets.end;
+    if fetched.chunks.is_empty() {
+        return Ok(at);
+    }
+    let decoded = unpack::replay(fetched.chunks, at, REPLAY_BYTES).await?;
+    for record in &decoded.records {
+        match decode(record) {
+            Ok(change) => state.apply(change),
+            Err(error) => {
+                tracing::error!(%error, "a committed offset is damaged");
+                let offset = Offset(record.offset);
+                state
+                    .lost
+                    .push(OffsetRange::new(offset, Offset(record.offset + 1)));
+            }
+        }
+    }
+    Ok(decoded.next_offset.unwrap_or(end))
 }
 
 /// One batch that makes these changes.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use comlog_log::Clock;
 use comlog_proto::v1;
+use comlog_record::OffsetRange;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::broker_config::GroupsConfig;
 use crate::fetch;
 use crate::group_keeper::{Keeper, Request};
-use crate::group_state::{FORMAT, OffsetKey, OffsetValue, State, replay};
+use crate::group_state::{FORMAT, GroupState, OffsetKey, OffsetValue, State, replay};
 use crate::status::ServiceError;
 use crate::topic_config::{Durability, TimestampType, TopicDefaults, TopicOverrides};
 use crate::topics::Topics;
@@ -57,10 +58,26 @@ impl Groups {
         let overrides = topic_overrides(request_bytes_max);
         let topic = topics.create(TOPIC, 1, overrides, true).await?;
         let partition = topic.partition(0)?;
-        let replayed = replay(&partition).await;
+        let replayed = match partition.reader() {
+            Ok(reader) => replay(reader)
+                .await
+                .map_err(|error| partition.explain(error)),
+            Err(mut error) => {
+                error.message += "; to begin without any commit, stop the server and run \
+                                  `comlog group repair DATA_DIR`";
+                Err(error)
+            }
+        };
         let unavailable = replayed.as_ref().err().cloned();
         if let Some(error) = &unavailable {
             tracing::error!(%error, "committed offsets cannot be read; groups are unavailable");
+        }
+        if let Some(lost) = replayed
+            .as_ref()
+            .ok()
+            .filter(|state| !state.lost.is_empty())
+        {
+            tracing::error!(ranges = lost.lost.len(), "{}", lost_help(&lost.lost));
         }
         let state = Arc::new(RwLock::new(replayed.unwrap_or_default()));
         let (requests, receiver) = mpsc::channel(config.queue_max as usize);
@@ -166,9 +183,8 @@ impl Groups {
         check_group(group)?;
         self.check_available()?;
         let state = self.state.read();
-        let Some(committed) = state.groups.get(group) else {
-            return Ok(Vec::new());
-        };
+        let nothing = GroupState::new();
+        let committed = state.groups.get(group).unwrap_or(&nothing);
         let wanted: HashSet<(&str, u32)> = wanted
             .iter()
             .map(|wanted| (wanted.topic.as_str(), wanted.partition))
@@ -179,7 +195,15 @@ impl Groups {
         let found = committed
             .iter()
             .filter(|(key, _)| asked(key) && key.is_alive(topics));
-        Ok(found.map(to_message).collect())
+        let found: Vec<_> = found.map(to_message).collect();
+        // Something that was committed where the log is damaged would seem never to have been, and
+        // a consumer would begin at its start, or at the end.
+        let is_missing = found.len() < wanted.len() || found.is_empty();
+        if is_missing && !state.lost.is_empty() {
+            let message = format!("group {group:?}: {}", lost_help(&state.lost));
+            return Err(ServiceError::new(v1::Reason::Corrupt, message));
+        }
+        Ok(found)
     }
 
     /// Every group, by name.
@@ -225,6 +249,17 @@ impl Groups {
         sent.map_err(|_| ServiceError::shutting_down())?;
         answer.await.map_err(|_| ServiceError::shutting_down())?
     }
+}
+
+/// What a damaged log of commits means, and the way out.
+fn lost_help(lost: &[OffsetRange]) -> String {
+    let shown: Vec<String> = lost.iter().take(8).map(ToString::to_string).collect();
+    format!(
+        "offsets {} of {TOPIC} are damaged: what was committed there is not known. Groups go on with \
+         what can be read, and one of which nothing can be read is refused; to give the damaged ones \
+         up, stop the server and run `comlog group repair DATA_DIR`",
+        shown.join(", ")
+    )
 }
 
 fn to_message((key, value): (&OffsetKey, &OffsetValue)) -> v1::CommittedOffset {

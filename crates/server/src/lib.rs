@@ -46,6 +46,7 @@ mod dirs;
 mod fetch;
 mod group_commit;
 mod group_keeper;
+mod group_repair;
 mod group_state;
 mod groups;
 mod layers;
@@ -83,6 +84,7 @@ pub use config::{
 };
 pub use counters::Counters;
 pub use dirs::{DiskDirs, LogDirs};
+pub use group_repair::{RepairError, RepairedGroups, repair_groups};
 pub use layers::ConfigError;
 pub use offline::{MetaFinding, check_meta, inspect_meta};
 pub use server::{Drain, Server, StartError};

@@ -260,6 +260,17 @@ impl Metrics {
     fn encode_partitions(&self, to: &mut Encoder<'_>) -> fmt::Result {
         let (total, partitions) = self.broker.partition_gauges(self.partitions_max);
         to.gauge("partitions", "Partitions of all topics", total as u64)?;
+        let (failed, refused) = self.broker.not_served();
+        to.gauge(
+            "partitions_failed",
+            "Partitions that could not be opened",
+            failed,
+        )?;
+        to.gauge(
+            "topics_refused",
+            "Topics that are there and not served, for want of usable metadata",
+            refused,
+        )?;
         let columns: [(&str, &str, Column); 4] = [
             ("partition_start_offset", "Log start offset", |p| p.start),
             (

@@ -114,6 +114,11 @@ impl Topics {
         self.live.read().is_empty() && self.refused.is_empty() && self.deleted.is_empty()
     }
 
+    /// How many topics are there and not served.
+    pub(crate) fn refused_count(&self) -> usize {
+        self.refused.len()
+    }
+
     /// Why a topic of this name is there and not served.
     fn check_refused(&self, name: &str) -> Result<(), ServiceError> {
         let mut refused = self.refused.iter();

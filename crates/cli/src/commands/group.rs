@@ -1,10 +1,14 @@
-//! `comlog group list|describe|delete`.
+//! `comlog group list|describe|delete|repair`.
+
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use comlog_client::{Client, ErrorKind, StartAt};
 use comlog_proto::v1;
+use comlog_server::RepairError;
 use serde_json::json;
 
+use crate::connect::ServerArgs;
 use crate::error::{CliError, Result};
 use crate::output::Out;
 use crate::{confirm, time};
@@ -33,11 +37,28 @@ enum GroupCommand {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Gives up what is damaged in the committed offsets of a data directory, without a server
+    ///
+    /// What can be read is written anew. A commit that was lost falls back to the one before it, so
+    /// records may be read again; a group of which nothing is left has committed nothing. Changes
+    /// nothing when all can be read. Stop the server first.
+    Repair {
+        /// The data directory
+        data_dir: PathBuf,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: GroupArgs, client: &Client, out: &mut Out) -> Result<()> {
+pub(crate) async fn run(args: GroupArgs, server: &ServerArgs, out: &mut Out) -> Result<()> {
+    if let GroupCommand::Repair { data_dir, yes } = &args.command {
+        return repair(data_dir, *yes, out).await;
+    }
+    let client = &server.client()?;
     match args.command {
+        GroupCommand::Repair { .. } => {}
         GroupCommand::List => {
             for group in client.list_groups().await? {
                 if out.is_json() {
@@ -57,6 +78,40 @@ pub(crate) async fn run(args: GroupArgs, client: &Client, out: &mut Out) -> Resu
                 out.line(format_args!("deleted {group}"))?;
             }
         }
+    }
+    out.flush()
+}
+
+async fn repair(data_dir: &Path, yes: bool, out: &mut Out) -> Result<()> {
+    let shown = data_dir.display();
+    if !data_dir.is_dir() {
+        return Err(CliError::NotFound(format!("{shown}: no such directory")));
+    }
+    let question = format!("Give up what is damaged in the committed offsets of {shown}?");
+    confirm::ask(&question, yes)?;
+    let repaired = comlog_server::repair_groups(data_dir).await;
+    let repaired = repaired.map_err(|error| match error {
+        RepairError::NoGroups => CliError::NotFound(format!("{shown}: {error}")),
+        error => CliError::Failed(format!("{shown}: {error}")),
+    })?;
+    let lost: Vec<String> = repaired.lost.iter().map(ToString::to_string).collect();
+    if out.is_json() {
+        out.json(&json!({
+            "groups": repaired.groups,
+            "offsets": repaired.offsets,
+            "lost": repaired.lost.iter().map(|lost| json!({"start": lost.start.0, "end": lost.end.0})).collect::<Vec<_>>(),
+            "made_anew": repaired.made_anew,
+        }))?;
+    } else {
+        let (groups, offsets) = (repaired.groups, repaired.offsets);
+        let fate = match (repaired.made_anew, lost.is_empty()) {
+            (true, _) => "their log was gone and was made anew".to_owned(),
+            (false, true) => "nothing was damaged".to_owned(),
+            (false, false) => format!("given up: {}", lost.join(", ")),
+        };
+        out.line(format_args!(
+            "{groups} groups, {offsets} committed offsets; {fate}"
+        ))?;
     }
     out.flush()
 }

@@ -7,18 +7,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use comlog_log::{AppendRequest, Clock, Log, LogConfig, LogReader};
+use comlog_log::{AppendRequest, Clock, Log, LogConfig};
 use comlog_record::Offset;
 use comlog_storage::Storage;
 
 use crate::clock::SystemClock;
+use crate::group_state;
 use crate::group_state::{Change, OffsetKey, OffsetValue, State};
 use crate::status::ServiceError;
 use crate::topic_config::TopicDefaults;
 use crate::topic_store::TopicMeta;
-use crate::{group_state, unpack};
 
-const READ_BYTES: usize = 4 << 20;
 /// Commits rewritten in one batch: far below what a batch may hold.
 const CHANGES_PER_BATCH: usize = 256;
 
@@ -59,7 +58,7 @@ pub(super) async fn clamp(
     };
     let opened = Log::open(storage, config, clock.clone()).await;
     let (mut log, _) = opened?;
-    let state = replay(&log.reader()).await?;
+    let state = group_state::replay(&log.reader()).await?;
     let (clamped, changes) = beyond(&state, ends);
     for changes in changes.chunks(CHANGES_PER_BATCH) {
         let batch = group_state::encode(changes, limits, clock.now())?;
@@ -70,25 +69,6 @@ pub(super) async fn clamp(
     }
     log.close().await?;
     Ok(clamped)
-}
-
-async fn replay(reader: &LogReader) -> Result<State, ServiceError> {
-    let positions = reader.positions();
-    let mut state = State::default();
-    let mut at = positions.start;
-    while at < positions.high_watermark {
-        let fetched = reader.read(at, READ_BYTES).await?;
-        if fetched.chunks.is_empty() {
-            break;
-        }
-        let end = fetched.offsets.end;
-        let decoded = unpack::replay(fetched.chunks, at, READ_BYTES).await?;
-        for record in &decoded.records {
-            state.apply(group_state::decode(record)?);
-        }
-        at = decoded.next_offset.unwrap_or(end);
-    }
-    Ok(state)
 }
 
 /// The commits behind the end of their partition, and what puts them right.
