@@ -13,6 +13,7 @@ mod framing;
 mod json;
 mod output;
 mod position;
+mod printable;
 mod reader;
 mod segment_file;
 mod summary;
@@ -75,7 +76,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(error, CliError::ClosedPipe) {
-                eprintln!("comlog: {error}");
+                let text = error.to_string();
+                eprintln!("comlog: {}", printable::escape(text.as_bytes()));
             }
             error.exit_code()
         }

@@ -3,12 +3,13 @@
 //! Everything goes through [`Out`], never through `println!`, which panics when the reader of a
 //! pipe has gone.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::printable;
 
 /// Bytes gathered before they go to standard output.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -41,6 +42,8 @@ pub(crate) enum OutputFormat {
 pub(crate) struct Out {
     /// The format asked for.
     pub(crate) format: OutputFormat,
+    /// What it would obey is escaped.
+    is_terminal: bool,
     stdout: BufWriter<StdoutLock<'static>>,
 }
 
@@ -49,6 +52,7 @@ impl Out {
     pub(crate) fn new(format: OutputFormat) -> Out {
         Out {
             format,
+            is_terminal: io::stdout().is_terminal(),
             stdout: BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()),
         }
     }
@@ -60,18 +64,41 @@ impl Out {
 
     /// Prints a JSON value on a line of its own.
     pub(crate) fn json(&mut self, value: &Value) -> Result<()> {
-        Ok(writeln!(self.stdout, "{value}")?)
+        let text = value.to_string();
+        // The standard's control characters are escaped already, those of Latin-1 are not.
+        let is_latin_control = |char| ('\u{7f}'..='\u{9f}').contains(&char);
+        if !text.contains(is_latin_control) {
+            return Ok(writeln!(self.stdout, "{text}")?);
+        }
+        let escaped = text.chars().map(|char| match char {
+            char if is_latin_control(char) => format!("\\u{:04x}", u32::from(char)),
+            char => char.to_string(),
+        });
+        Ok(writeln!(self.stdout, "{}", escaped.collect::<String>())?)
     }
 
     /// Prints a line of text.
     pub(crate) fn line(&mut self, line: impl std::fmt::Display) -> Result<()> {
+        let line = line.to_string();
+        if self.is_terminal {
+            let line = printable::escape(line.as_bytes());
+            return Ok(writeln!(self.stdout, "{line}")?);
+        }
         Ok(writeln!(self.stdout, "{line}")?)
     }
 
     /// Prints rows under a head, in columns as wide as they need.
     pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> Result<()> {
         let head: Vec<String> = head.iter().map(|&name| name.to_owned()).collect();
-        let all = || std::iter::once(&head).chain(rows);
+        let rows: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| {
+                row.iter()
+                    .map(|cell| printable::cell(cell).into())
+                    .collect()
+            })
+            .collect();
+        let all = || std::iter::once(&head).chain(&rows);
         let width = |column| {
             all()
                 .filter_map(|row| row.get(column))
@@ -96,10 +123,15 @@ impl Out {
     }
 }
 
-/// For records, whose bytes go out as they are.
+/// For records, whose bytes go out as they are; but to a terminal, nothing that it would obey.
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stdout.write(bytes)
+        if !self.is_terminal {
+            return self.stdout.write(bytes);
+        }
+        let escaped = printable::escape(bytes);
+        self.stdout.write_all(escaped.as_bytes())?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

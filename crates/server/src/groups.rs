@@ -275,11 +275,11 @@ fn to_message((key, value): (&OffsetKey, &OffsetValue)) -> v1::CommittedOffset {
 fn check_group(group: &str) -> Result<(), ServiceError> {
     const GROUP_LEN_MAX: usize = 249;
     let len = group.chars().count();
-    if (1..=GROUP_LEN_MAX).contains(&len) {
+    if (1..=GROUP_LEN_MAX).contains(&len) && !group.contains(char::is_control) {
         return Ok(());
     }
     Err(ServiceError::invalid(format!(
-        "group: 1 to {GROUP_LEN_MAX} characters are allowed"
+        "group: 1 to {GROUP_LEN_MAX} characters are allowed, none of them a control character"
     )))
 }
 

@@ -44,6 +44,22 @@ fn a_second_opener_is_told_who_holds_the_lock() {
 }
 
 #[test]
+fn a_deleted_lock_file_lets_nobody_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = open(dir.path());
+    fs::remove_file(dir.path().join("lock")).unwrap();
+    for _ in 0..2 {
+        let error = DataDir::open(dir.path(), DiskOptions::default()).unwrap_err();
+        assert!(
+            matches!(error, StorageError::Locked { pid: None, .. }),
+            "{error}"
+        );
+    }
+    drop(held);
+    open(dir.path());
+}
+
+#[test]
 fn what_is_not_ours_or_newer_is_not_touched() {
     for (name, content) in [
         ("format", "comlog data directory, format 2\n"),

@@ -244,3 +244,17 @@ async fn a_group_larger_than_a_batch_is_rewritten_and_forgotten() {
     server.groups().delete_group(delete).await.expect("deletes");
     assert_eq!(fetch(&server, "g").await, []);
 }
+
+#[tokio::test]
+async fn names_with_control_characters_are_refused() {
+    let server = TestServer::start().await;
+    server.create_topic("t", 1).await;
+    for name in ["a\x1b[2Jb", "line\nbreak", "\u{9b}", "\0"] {
+        let refused = commit(&server, name, vec![committed(0, 1)]).await;
+        let status = assert_refused(refused, Code::InvalidArgument, "INVALID_REQUEST");
+        assert!(!status.message().contains(name), "{status}");
+    }
+    commit(&server, "größer 1", vec![committed(0, 1)])
+        .await
+        .expect("commits");
+}

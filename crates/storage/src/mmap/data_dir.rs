@@ -34,7 +34,7 @@ pub struct DataDir {
     /// How many directories were removed, for the names of their remains.
     removals: AtomicU64,
     /// Holds the lock; the kernel lets go of it with the file, however the process ends.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl DataDir {
@@ -210,9 +210,27 @@ fn check_format(path: &Path) -> Result<bool> {
     }
 }
 
+/// What keeps other processes out: a lock on the file that says who holds it, and one on the
+/// directory itself, which holds when that file is deleted.
+#[derive(Debug)]
+struct Lock {
+    _file: File,
+    /// Not on a file system that locks no directories.
+    _dir: Option<File>,
+}
+
 /// Takes the lock and writes this process's id into it.
-fn lock(path: &Path) -> Result<File> {
+fn lock(path: &Path) -> Result<Lock> {
     let file_path = path.join(LOCK_FILE);
+    let dir = File::open(path).map_err(|error| io_error("open", path, error))?;
+    let dir = match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Some(dir),
+        Err(Errno::WOULDBLOCK) => {
+            let holder = File::open(&file_path).ok();
+            return Err(locked(path, holder));
+        }
+        Err(_) => None,
+    };
     let opened = OpenOptions::new()
         .read(true)
         .write(true)
@@ -222,17 +240,7 @@ fn lock(path: &Path) -> Result<File> {
     let mut file = opened.map_err(|error| io_error("open", &file_path, error))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            let pid = file
-                .read_to_string(&mut holder)
-                .ok()
-                .and_then(|_| holder.trim().parse().ok());
-            return Err(StorageError::Locked {
-                path: path.to_owned(),
-                pid,
-            });
-        }
+        Err(Errno::WOULDBLOCK) => return Err(locked(path, Some(file))),
         Err(error) => return Err(io_error("lock", &file_path, error.into())),
     }
     let pid = format!("{}\n", std::process::id());
@@ -244,7 +252,22 @@ fn lock(path: &Path) -> Result<File> {
     if let Err(error) = written {
         tracing::warn!(%error, "cannot write the process id into the lock file");
     }
-    Ok(file)
+    Ok(Lock {
+        _file: file,
+        _dir: dir,
+    })
+}
+
+/// Another process has the directory; `holder`, if it is there, says which.
+fn locked(path: &Path, holder: Option<File>) -> StorageError {
+    let mut text = String::new();
+    let pid = holder
+        .and_then(|mut file| file.read_to_string(&mut text).ok())
+        .and_then(|_| text.trim().parse().ok());
+    StorageError::Locked {
+        path: path.to_owned(),
+        pid,
+    }
 }
 
 fn empty_trash(path: &Path) -> Result<()> {
