@@ -72,6 +72,13 @@ impl Catalog {
         cache: BlockCache,
     ) -> Result<Catalog> {
         let content = read(&*local).await?;
+        if let Some(content) = &content {
+            let checked = keys.check(&content.manifest);
+            checked.map_err(|reason| ArchiveError::Damaged {
+                object: ARCHIVE_BLOB.to_owned(),
+                reason,
+            })?;
+        }
         Ok(Catalog {
             local,
             keys,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use comlog_storage::StorageError;
+use object_store::path::Path;
 
 /// Why an operation on the archive failed. Nothing local was lost by it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -71,6 +72,13 @@ impl ArchiveError {
                 | ArchiveError::UnknownFormat { .. }
                 | ArchiveError::Config(_)
         )
+    }
+
+    pub(crate) fn damaged(object: &Path, reason: impl ToString) -> ArchiveError {
+        ArchiveError::Damaged {
+            object: object.to_string(),
+            reason: reason.to_string(),
+        }
     }
 
     pub(crate) fn unavailable(what: impl Into<String>, reason: impl ToString) -> ArchiveError {

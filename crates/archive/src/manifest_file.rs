@@ -60,7 +60,7 @@ impl ManifestFile {
         let Some((content, version)) = self.store.get(&self.keys.manifest()).await? else {
             return Ok(None);
         };
-        let manifest = Manifest::decode(&self.object(), &content)?;
+        let manifest = self.keys.decode_manifest(&content)?;
         Ok(Some((manifest, version)))
     }
 

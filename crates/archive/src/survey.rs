@@ -6,8 +6,10 @@ use bytes::Bytes;
 use object_store::path::Path;
 
 use crate::identity::Identity;
-use crate::key::{PartitionKeys, TOPICS, topic_key};
+use crate::key::{PartitionKeys, Role, TOPICS, deleted_key, list_key, role, topic_dir, topic_key};
 use crate::manifest::Manifest;
+use crate::partition_list::PartitionList;
+use crate::removal::is_deleted;
 use crate::store::ArchiveStore;
 use crate::{ArchiveError, Result};
 
@@ -26,11 +28,17 @@ pub struct Survey {
 /// A topic in the archive.
 #[derive(Debug)]
 pub struct ArchivedTopic {
-    /// 32 hex digits.
+    /// 32 hex digits, as its key has it.
     pub id: String,
+    /// Whether it was deleted, so that what is left of it is only being removed; or why its mark
+    /// cannot be read.
+    pub deleted: Result<bool>,
     /// Its metadata as the server wrote it; `None` when it is not there.
     pub meta: Option<Bytes>,
-    /// By number.
+    /// Which partitions have a manifest; `None` when there is no list, an error when it cannot be
+    /// read.
+    pub list: Result<Option<PartitionList>>,
+    /// By number: those that have an object, and those that the list names.
     pub partitions: Vec<ArchivedPartition>,
 }
 
@@ -45,6 +53,15 @@ pub struct ArchivedPartition {
     pub manifest: Result<Manifest>,
 }
 
+impl ArchivedPartition {
+    /// Whether there are segments, as far as anybody knows.
+    #[must_use]
+    pub fn holds_something(&self) -> bool {
+        let manifest = self.manifest.as_ref();
+        manifest.map_or(true, |manifest| !manifest.segments.is_empty())
+    }
+}
+
 impl Survey {
     /// Looks at a whole archive: every manifest is read, no segment is. `None` when there is none.
     ///
@@ -56,21 +73,8 @@ impl Survey {
         };
         let objects = store.list(&Path::from(TOPICS)).await?;
         let mut topics: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
-        for object in &objects {
-            let parts: Vec<String> = object
-                .location
-                .parts()
-                .map(|part| part.as_ref().to_owned())
-                .collect();
-            match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-                [_, id, "topic"] => drop(topics.entry(id.to_owned()).or_default()),
-                [_, id, partition, "manifest"] => {
-                    if let Ok(partition) = partition.parse() {
-                        topics.entry(id.to_owned()).or_default().insert(partition);
-                    }
-                }
-                _ => {}
-            }
+        for (id, role) in objects.iter().filter_map(|object| role(&object.location)) {
+            note(topics.entry(id).or_default(), role);
         }
         let mut survey = Survey {
             identity,
@@ -79,93 +83,153 @@ impl Survey {
         };
         let mut named = BTreeSet::new();
         for (id, partitions) in topics {
-            let topic = read_topic(store, id, &partitions, &mut named).await?;
+            let topic = read_topic(store, id, partitions).await?;
+            topic.add_named(&mut named);
             survey.topics.push(topic);
         }
-        for object in objects
-            .iter()
-            .filter(|object| !named.contains(&object.location))
-        {
-            survey.orphans.0 += 1;
-            survey.orphans.1 += object.size;
+        let mut orphans = (0, 0);
+        for object in &objects {
+            if !survey.is_known(&object.location, &named) {
+                orphans.0 += 1;
+                orphans.1 += object.size;
+            }
         }
+        survey.orphans = orphans;
         Ok(Some(survey))
     }
 
-    /// The partitions of one topic, as far as manifests say.
+    /// One topic as it is now.
     ///
     /// # Errors
     /// [`ArchiveError::Unavailable`].
-    pub async fn partitions_of(
-        store: &ArchiveStore,
-        topic_id: &str,
-    ) -> Result<Vec<ArchivedPartition>> {
-        let objects = store.list(&Path::from_iter([TOPICS, topic_id])).await?;
-        let manifests = objects.iter().filter_map(|object| {
-            let parts: Vec<_> = object.location.parts().collect();
-            let [_, _, partition, name] = &parts[..] else {
-                return None;
-            };
-            (name.as_ref() == "manifest").then(|| partition.as_ref().parse().ok())?
-        });
-        let partitions = manifests.collect();
-        let mut named = BTreeSet::new();
-        let topic = read_topic(store, topic_id.to_owned(), &partitions, &mut named);
-        Ok(topic.await?.partitions)
+    pub async fn topic(store: &ArchiveStore, topic_id: &str) -> Result<ArchivedTopic> {
+        let mut partitions = BTreeSet::new();
+        for object in store.list(&topic_dir(topic_id)).await? {
+            if let Some((_, role)) = role(&object.location) {
+                note(&mut partitions, role);
+            }
+        }
+        read_topic(store, topic_id.to_owned(), partitions).await
+    }
+
+    /// Whether an object is named, or nobody can say because its manifest cannot be read.
+    fn is_known(&self, key: &Path, named: &BTreeSet<Path>) -> bool {
+        if named.contains(key) {
+            return true;
+        }
+        let Some((id, Role::OfPartition(partition))) = role(key) else {
+            return false;
+        };
+        let topic = self.topics.binary_search_by(|topic| topic.id.cmp(&id));
+        let found = topic.map(|at| self.topics[at].partition(partition));
+        found.is_ok_and(|found| found.is_some_and(|found| found.manifest.is_err()))
+    }
+}
+
+impl ArchivedTopic {
+    fn partition(&self, partition: u32) -> Option<&ArchivedPartition> {
+        let by_number = |found: &ArchivedPartition| found.partition;
+        let at = self.partitions.binary_search_by_key(&partition, by_number);
+        at.ok().map(|at| &self.partitions[at])
+    }
+
+    /// Adds every object that is part of it.
+    fn add_named(&self, named: &mut BTreeSet<Path>) {
+        named.extend([
+            topic_key(&self.id),
+            list_key(&self.id),
+            deleted_key(&self.id),
+        ]);
+        for ArchivedPartition { keys, manifest, .. } in &self.partitions {
+            named.insert(keys.manifest());
+            if let Ok(manifest) = manifest {
+                let segments = manifest.segments.iter();
+                named.extend(segments.flat_map(|entry| keys.all_of(entry)));
+                named.extend(manifest.state.as_ref().map(|state| keys.state(state)));
+            }
+        }
+    }
+}
+
+/// Notes the partition that an object belongs to.
+fn note(partitions: &mut BTreeSet<u32>, role: Role) {
+    if let Role::Manifest(partition) | Role::OfPartition(partition) = role {
+        partitions.insert(partition);
     }
 }
 
 async fn read_topic(
     store: &ArchiveStore,
     id: String,
-    partitions: &BTreeSet<u32>,
-    named: &mut BTreeSet<Path>,
+    mut partitions: BTreeSet<u32>,
 ) -> Result<ArchivedTopic> {
-    let mut found = Vec::with_capacity(partitions.len());
-    for &partition in partitions {
-        let keys = PartitionKeys::new(&id, partition);
-        let Some(manifest) = read_manifest(store, &keys).await? else {
-            // Its topic was deleted since it was listed.
-            continue;
-        };
-        named.insert(keys.manifest());
-        if let Ok(manifest) = &manifest {
-            let segments = manifest.segments.iter();
-            named.extend(segments.flat_map(|entry| keys.all_of(entry)));
-            named.extend(manifest.state.as_ref().map(|state| keys.state(state)));
-        }
-        found.push(ArchivedPartition {
-            partition,
-            keys,
-            manifest,
-        });
+    let list = known(PartitionList::load(store, &id).await)?;
+    if let Ok(Some(list)) = &list {
+        partitions.extend(list.partitions());
     }
-    // Behind the manifests: it is there before a manifest names anything.
-    let key = topic_key(&id);
-    let meta = store.get(&key).await?.map(|(content, _)| content);
-    named.insert(key);
+    let mut found = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let keys = PartitionKeys::new(&id, partition);
+        // None when its topic was deleted since it was listed.
+        if let Some(manifest) = read_manifest(store, &id, &keys).await? {
+            found.push(ArchivedPartition {
+                partition,
+                keys,
+                manifest,
+            });
+        }
+    }
+    // After the manifests: it is there before a manifest names anything.
+    let meta = store
+        .get(&topic_key(&id))
+        .await?
+        .map(|(content, _)| content);
     Ok(ArchivedTopic {
+        deleted: known(is_deleted(store, &id).await)?,
         id,
         meta,
+        list,
         partitions: found,
     })
 }
 
-/// A manifest that was listed, or what is wrong with it; `None` when it was deleted since.
+/// What was found out about an object, which includes that it is damaged; any other error ends the
+/// survey.
+fn known<T>(read: Result<T>) -> Result<Result<T>> {
+    match read {
+        Err(error @ (ArchiveError::Damaged { .. } | ArchiveError::UnknownFormat { .. })) => {
+            Ok(Err(error))
+        }
+        Err(error) => Err(error),
+        Ok(value) => Ok(Ok(value)),
+    }
+}
+
+/// The manifest of a partition that has an object or is listed, or what is wrong with it; `None` when
+/// its topic was deleted.
 async fn read_manifest(
     store: &ArchiveStore,
+    topic_id: &str,
     keys: &PartitionKeys,
 ) -> Result<Option<Result<Manifest>>> {
     let key = keys.manifest();
     if let Some((content, _)) = store.get(&key).await? {
-        return Ok(Some(Manifest::decode(key.as_ref(), &content)));
+        return Ok(Some(keys.decode_manifest(&content)));
     }
-    // A log that is left out is a log that is lost, so one answer is not enough.
-    let listed = store.list(keys.dir()).await?;
-    let is_listed = listed.iter().any(|object| object.location == key);
-    let damaged = ArchiveError::Damaged {
-        object: key.to_string(),
-        reason: "it is listed, and not there".to_owned(),
+    // A log that is left out is a log that is lost, so one answer is not enough. The mark of a
+    // deleted topic is there until its last object is gone, so it is looked for first.
+    if known(is_deleted(store, topic_id).await)?.unwrap_or(false) {
+        return Ok(None);
+    }
+    let objects = store.list(keys.dir()).await?.len();
+    let is_listed = match known(PartitionList::load(store, topic_id).await)? {
+        Ok(Some(list)) => list.names(keys.partition()),
+        _ => false,
     };
-    Ok(is_listed.then_some(Err(damaged)))
+    let reason = match (objects, is_listed) {
+        (0, false) => return Ok(None),
+        (0, true) => "it is gone: the list of partitions names it".to_owned(),
+        (objects, _) => format!("it is gone: {objects} objects of its partition are there"),
+    };
+    Ok(Some(Err(ArchiveError::damaged(&key, reason))))
 }

@@ -99,7 +99,10 @@ impl Upload<'_> {
             .await?;
         match self.store.get(key).await? {
             Some((found, _)) if found == content => Ok(()),
-            _ => Err(wrong(key, "what was written does not come back")),
+            _ => Err(ArchiveError::damaged(
+                key,
+                "what was written does not come back",
+            )),
         }
     }
 }
@@ -116,10 +119,13 @@ pub async fn read_back(store: &ArchiveStore, key: &Path, len: u64, crc: u32) -> 
         found_crc = crc32c::crc32c_append(found_crc, &bytes);
     }
     if found_len != len {
-        return Err(wrong(key, format!("{found_len} bytes instead of {len}")));
+        return Err(ArchiveError::damaged(
+            key,
+            format!("{found_len} bytes instead of {len}"),
+        ));
     }
     if found_crc != crc {
-        return Err(wrong(
+        return Err(ArchiveError::damaged(
             key,
             format!("checksum {found_crc:08x} instead of {crc:08x}"),
         ));
@@ -146,11 +152,4 @@ async fn read_segment(reader: &dyn SegmentReader) -> Result<(Vec<Bytes>, BlockSu
         position = end;
     }
     Ok((content, sums.finish()))
-}
-
-fn wrong(key: &Path, reason: impl Into<String>) -> ArchiveError {
-    ArchiveError::Damaged {
-        object: key.to_string(),
-        reason: reason.into(),
-    }
 }

@@ -7,10 +7,9 @@ use comlog_log::Snapshot;
 use comlog_storage::BlockSums;
 use object_store::path::Path;
 
-use crate::key::topic_key;
 use crate::manifest::{Manifest, SegmentEntry, StateEntry};
 use crate::store::ArchiveStore;
-use crate::survey::{ArchivedPartition, ArchivedTopic, Survey};
+use crate::survey::ArchivedPartition;
 use crate::upload::read_back;
 use crate::{ArchiveError, Result};
 
@@ -59,26 +58,6 @@ pub async fn verify_partition(
     Ok(verified)
 }
 
-/// Whether a topic holds records and nothing says what it is called: its metadata is gone.
-///
-/// # Errors
-/// [`ArchiveError::Unavailable`].
-pub async fn has_lost_metadata(store: &ArchiveStore, topic: &ArchivedTopic) -> Result<bool> {
-    if topic.meta.is_some() || !topic.partitions.iter().any(holds_something) {
-        return Ok(false);
-    }
-    // The server may have made it or deleted it since: metadata comes before the first segment, and
-    // goes behind the last manifest.
-    let partitions = Survey::partitions_of(store, &topic.id).await?;
-    let is_there = store.get(&topic_key(&topic.id)).await?.is_some();
-    Ok(!is_there && partitions.iter().any(holds_something))
-}
-
-fn holds_something(partition: &ArchivedPartition) -> bool {
-    let manifest = partition.manifest.as_ref();
-    manifest.map_or(true, |manifest| !manifest.segments.is_empty())
-}
-
 /// Damage, if that is what a check found; any other error ends the verification.
 fn damage(checked: Result<()>) -> Result<Option<ArchiveError>> {
     match checked {
@@ -95,10 +74,9 @@ async fn manifest_now(
     store: &ArchiveStore,
     partition: &ArchivedPartition,
 ) -> Result<Option<Manifest>> {
-    let key = partition.keys.manifest();
-    let found = store.get(&key).await?;
+    let found = store.get(&partition.keys.manifest()).await?;
     found
-        .map(|(content, _)| Manifest::decode(key.as_ref(), &content))
+        .map(|(content, _)| partition.keys.decode_manifest(&content))
         .transpose()
 }
 
@@ -127,11 +105,15 @@ async fn check_segment(
     let right = BlockSums::decode(&sums)
         .is_some_and(|sums| (sums.object_len(), sums.crc()) == (entry.len, entry.crc));
     if !right {
-        return Err(damaged(&sums_at, "not the checksums of its segment"));
+        return Err(ArchiveError::damaged(
+            &sums_at,
+            "not the checksums of its segment",
+        ));
     }
     for key in [keys.index(entry), keys.time_index(entry)] {
         let index = content(store, &key).await?;
-        comlog_log::Inspected::decode(&index).map_err(|error| damaged(&key, error))?;
+        comlog_log::Inspected::decode(&index)
+            .map_err(|error| ArchiveError::damaged(&key, error))?;
     }
     Ok(())
 }
@@ -175,22 +157,15 @@ async fn check_state(
     let key = partition.keys.state(entry);
     let state = content(store, &key).await?;
     if crc32c::crc32c(&state) != entry.crc {
-        return Err(damaged(&key, "checksum mismatch"));
+        return Err(ArchiveError::damaged(&key, "checksum mismatch"));
     }
     Snapshot::decode(partition.keys.owner(), &state)
         .map(drop)
-        .map_err(|error| damaged(&key, error))
+        .map_err(|error| ArchiveError::damaged(&key, error))
 }
 
 async fn content(store: &ArchiveStore, key: &Path) -> Result<bytes::Bytes> {
     let found = store.get(key).await?;
-    let found = found.ok_or_else(|| damaged(key, "the object is not there"))?;
+    let found = found.ok_or_else(|| ArchiveError::damaged(key, "the object is not there"))?;
     Ok(found.0)
-}
-
-fn damaged(key: &Path, reason: impl ToString) -> ArchiveError {
-    ArchiveError::Damaged {
-        object: key.to_string(),
-        reason: reason.to_string(),
-    }
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use comlog_archive::{
-    ArchiveStore, ArchivedPartition, Catalog, Identity, LocalRetention, LogState, PartitionArchive,
-    PartitionKeys, Progress, StoreOptions, Survey, Verified, Writer, Writes, has_lost_metadata,
-    topic_key, verify_partition,
+    ArchiveStore, ArchivedPartition, ArchivedTopic, Catalog, Identity, LocalRetention, LogState,
+    PartitionArchive, PartitionKeys, PartitionList, Progress, StoreOptions, Survey, Verified,
+    Writer, Writes, audit, remove_topic, topic_key, verify_partition,
 };
 use comlog_log::{AppendRequest, Log, LogConfig, ManualClock, Owner};
 use comlog_record::{BatchBuilder, Compression, Limits, Offset, Timestamp};
 use comlog_storage::{BlockCache, CacheOptions, MemoryStorage, Storage, TieredStorage};
 use object_store::memory::InMemory;
+use object_store::path::Path;
 
 const TOPIC_ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -99,6 +100,19 @@ impl Live {
         survey.expect("there is an archive")
     }
 
+    /// As a server does it before the first segment.
+    async fn list(&self) {
+        let added = PartitionList::add(&self.store, Writes::Conditional, TOPIC_ID, &[0]);
+        added.await.expect("the store works");
+    }
+
+    /// What is wrong with the topic, whose metadata may be anything.
+    async fn faults(&self, topic: &ArchivedTopic) -> Vec<String> {
+        let faults = audit(&self.store, topic, |_, _| Ok(())).await;
+        let faults = faults.expect("the store works");
+        faults.iter().map(ToString::to_string).collect()
+    }
+
     async fn verify(&self, partition: &ArchivedPartition) -> Verified {
         let verified = verify_partition(&self.store, partition, &mut |_| {}).await;
         verified.expect("the store answers")
@@ -136,42 +150,136 @@ async fn what_is_still_named_and_gone_is_damage() {
 #[tokio::test]
 async fn a_topic_that_is_deleted_meanwhile_is_no_damage() {
     let live = Live::start(2).await;
+    live.list().await;
     let survey = live.survey().await;
     let topic = &survey.topics[0];
     assert!(topic.meta.is_none(), "nobody wrote it in this test");
-    let lost = has_lost_metadata(&live.store, topic).await;
+    let faults = live.faults(topic).await;
+    assert_eq!(
+        faults.len(),
+        1,
+        "records, and no topic for them: {faults:?}"
+    );
     assert!(
-        lost.expect("the store works"),
-        "records, and no topic for them"
+        faults[0].contains("/topic is damaged: it is gone"),
+        "{faults:?}"
     );
 
-    // As a server does it: the manifest first.
-    let keys = &topic.partitions[0].keys;
-    for object in [keys.manifest()]
-        .into_iter()
-        .chain(objects(&live, keys).await)
-    {
-        live.store.delete(&object).await.expect("the store works");
-    }
+    let now = Survey::topic(&live.store, TOPIC_ID).await;
+    remove_topic(&live.store, &now.expect("the store works"))
+        .await
+        .expect("the store works");
     let verified = live.verify(&topic.partitions[0]).await;
     assert!(verified.damage.is_empty(), "{:?}", verified.damage);
     assert_eq!(verified.removed, 2);
-    let lost = has_lost_metadata(&live.store, topic).await;
-    assert!(!lost.expect("the store works"));
+    assert!(live.faults(topic).await.is_empty());
+    assert!(live.survey().await.topics.is_empty(), "nothing is left");
 }
 
 #[tokio::test]
-async fn metadata_that_came_later_is_not_lost() {
-    let live = Live::start(1).await;
+async fn a_removal_that_was_broken_off_is_no_damage() {
+    let live = Live::start(2).await;
+    live.list().await;
+    let store = &live.store;
+    let now = Survey::topic(store, TOPIC_ID)
+        .await
+        .expect("the store works");
+    let everything = objects(&live, &now.partitions[0].keys).await;
+    remove_topic(store, &now).await.expect("the store works");
+    // As after a crash: the mark, and what was not removed yet, the manifest being the first to go.
+    let mark = Path::from_iter(["topics", TOPIC_ID, "deleted"]);
+    let json = format!("{{\"topic_id\":\"{TOPIC_ID}\"}}");
+    let crc = crc32c::crc32c(json.as_bytes());
+    let put = |key: Path, content: String| async move {
+        store
+            .overwrite(&key, content.into())
+            .await
+            .expect("the store works");
+    };
+    for key in everything
+        .iter()
+        .filter(|key| key.filename() != Some("manifest"))
+    {
+        put(key.clone(), "what was there".to_owned()).await;
+    }
+    let without_mark = live.survey().await;
+    let manifest = without_mark.topics[0].partitions[0].manifest.clone();
+    let error = manifest
+        .expect_err("objects without a manifest")
+        .to_string();
+    assert!(error.contains("manifest is damaged: it is gone"), "{error}");
+
+    put(mark, format!("comlog deleted 1 {crc:08x}\n{json}")).await;
     let survey = live.survey().await;
-    let key = topic_key(TOPIC_ID);
-    let put = live.store.overwrite(&key, "metadata".into()).await;
-    put.expect("the store works");
-    let lost = has_lost_metadata(&live.store, &survey.topics[0]).await;
-    assert!(!lost.expect("the store works"));
+    assert!(matches!(survey.topics[0].deleted, Ok(true)));
+    assert!(survey.topics[0].partitions.is_empty());
+    assert!(live.faults(&survey.topics[0]).await.is_empty());
+    let again = Survey::topic(store, TOPIC_ID)
+        .await
+        .expect("the store works");
+    remove_topic(store, &again).await.expect("the store works");
+    assert!(live.survey().await.topics.is_empty(), "it was gone on with");
 }
 
-async fn objects(live: &Live, keys: &PartitionKeys) -> Vec<object_store::path::Path> {
+#[tokio::test]
+async fn what_is_written_meanwhile_is_not_missed() {
+    let live = Live::start(1).await;
+    let survey = live.survey().await;
+    assert_eq!(
+        live.faults(&survey.topics[0]).await.len(),
+        2,
+        "metadata and list"
+    );
+    let key = topic_key(TOPIC_ID);
+    let put = live.store.overwrite(&key, "metadata".into());
+    put.await.expect("the store works");
+    live.list().await;
+    assert!(live.faults(&survey.topics[0]).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_crash_left_of_a_beginning_is_no_damage() {
+    let live = Live::start(0).await;
+    let mut live = live;
+    // The manifest is the first object of all, then the metadata, then the list.
+    live.archive().await;
+    assert!(live.faults(&live.survey().await.topics[0]).await.is_empty());
+    let key = topic_key(TOPIC_ID);
+    let put = live.store.overwrite(&key, "metadata".into());
+    put.await.expect("the store works");
+    assert!(live.faults(&live.survey().await.topics[0]).await.is_empty());
+    live.list().await;
+    live.append_and_archive().await;
+    assert!(live.faults(&live.survey().await.topics[0]).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_list_grows_whoever_else_adds_to_it() {
+    let live = Live::start(0).await;
+    for partitions in [&[4, 5][..], &[0, 1, 2], &[3], &[7]] {
+        let added = PartitionList::add(&live.store, Writes::Conditional, TOPIC_ID, partitions);
+        added.await.expect("the store works");
+    }
+    let list = PartitionList::load(&live.store, TOPIC_ID).await;
+    let list = list.expect("it is whole").expect("it is there");
+    assert_eq!(list.partitions().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 7]);
+    assert_eq!(list.end(), 8);
+    assert!(list.names(7) && !list.names(6));
+    let content = list.encode().expect("it encodes");
+    let other = "fedcba9876543210fedcba9876543210";
+    assert!(
+        PartitionList::decode(other, &content).is_err(),
+        "another topic's"
+    );
+    let huge = PartitionList::new(TOPIC_ID, [u32::MAX - 1]);
+    let huge = huge.encode().expect("it encodes");
+    assert!(
+        PartitionList::decode(TOPIC_ID, &huge).is_err(),
+        "no topic is so large"
+    );
+}
+
+async fn objects(live: &Live, keys: &PartitionKeys) -> Vec<Path> {
     let listed = live.store.list(keys.dir()).await.expect("the store works");
     listed.into_iter().map(|object| object.location).collect()
 }

@@ -74,7 +74,9 @@ mod topics_env;
 mod units;
 mod unpack;
 
-pub use archive::{ArchiveConfig, ClampedOffset, RestoreError, RestoreProgress, Restored, restore};
+pub use archive::{
+    ArchiveConfig, ClampedOffset, RestoreError, RestoreProgress, Restored, audit_topic, restore,
+};
 pub use broker::{Broker, OpenError};
 pub use broker_config::{AppendConfig, BrokerConfig, FetchConfig, GroupsConfig, TopicsConfig};
 pub use budget::ConnectionBudget;

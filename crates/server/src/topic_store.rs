@@ -207,7 +207,7 @@ impl TopicStore {
     }
 }
 
-fn owner(id: &str) -> Owner {
+pub(crate) fn owner(id: &str) -> Owner {
     // A name that is no id belongs to nothing, and no file is found whole under it.
     Owner::topic(Owner::parse_topic_id(id).unwrap_or(0))
 }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use comlog_archive::{
-    ArchiveError, ArchiveStore, ArchivedPartition, StoreOptions, Survey, Verified,
-    has_lost_metadata, verify_partition,
+    ArchiveError, ArchiveStore, ArchivedPartition, StoreOptions, Survey, Verified, verify_partition,
 };
 use comlog_proto::v1;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -188,10 +187,10 @@ async fn verify(url: &str, out: &mut Out) -> Result<()> {
     let (mut damaged, mut removed) = (0, 0);
     let mut rows = Vec::new();
     for topic in &survey.topics {
-        let lost = has_lost_metadata(&store, topic).await.map_err(explain)?;
-        if lost {
+        let faults = comlog_server::audit_topic(&store, topic).await;
+        for fault in faults.map_err(explain)? {
             damaged += 1;
-            print_damage(&topic.id, "the topic's metadata is gone", out)?;
+            print_damage(&topic.id, &fault.to_string(), out)?;
         }
     }
     for partition in partitions() {

@@ -15,7 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use comlog_archive::{ArchiveError, ArchiveStore, Catalog, PartitionKeys, StoreOptions, Writer};
+use comlog_archive::{
+    ArchiveError, ArchiveStore, ArchivedTopic, Catalog, PartitionKeys, PartitionList, StoreOptions,
+    Writer,
+};
 use comlog_log::LogError;
 use comlog_log::frame::{Kind, Owner};
 use comlog_storage::{BlockCache, CacheOptions, Storage, StorageError, TieredStorage};
@@ -28,7 +31,7 @@ pub use restore::{RestoreError, RestoreProgress, Restored, restore};
 pub use restored_offsets::ClampedOffset;
 
 use crate::meta_file::{Found, MetaFile, Place};
-use crate::topic_store::TopicMeta;
+use crate::topic_store::{self, TopicMeta};
 use partition::Slot;
 
 /// Where the data directory keeps its name as a writer, twice.
@@ -54,6 +57,10 @@ pub(crate) struct Archive {
     slots: RwLock<HashMap<SlotKey, Arc<Slot>>>,
     /// The metadata of topics that the store has, by id.
     topics: Mutex<HashMap<String, Arc<TopicMeta>>>,
+    /// The lists of partitions that the store has, by topic id.
+    lists: Mutex<HashMap<String, PartitionList>>,
+    /// One change of a list at a time.
+    listing: tokio::sync::Mutex<()>,
     /// When what is left of deleted topics is looked at again.
     tombs_at: Mutex<Option<Instant>>,
     /// Why nothing is archived any more, or not yet.
@@ -167,6 +174,8 @@ impl Archive {
             writer: RwLock::new(None),
             slots: RwLock::default(),
             topics: Mutex::default(),
+            lists: Mutex::default(),
+            listing: tokio::sync::Mutex::default(),
             tombs_at: Mutex::default(),
             stopped: Mutex::new(Some(Stop {
                 reason: "the store has not been looked at yet".to_owned(),
@@ -259,6 +268,19 @@ pub(crate) async fn in_front_of(
             what: error.to_string(),
         }),
     })
+}
+
+/// What is wrong with an archived topic beside its manifests and what they name: its metadata, and
+/// the list of its partitions.
+///
+/// # Errors
+/// [`ArchiveError::Unavailable`]: then nothing is known.
+pub async fn audit_topic(
+    store: &ArchiveStore,
+    topic: &ArchivedTopic,
+) -> Result<Vec<ArchiveError>, ArchiveError> {
+    let read = |id: &str, content: &[u8]| topic_store::decode(id, content).map(drop);
+    comlog_archive::audit(store, topic, read).await
 }
 
 /// The name of this data directory, made with the first start.

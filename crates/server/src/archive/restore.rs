@@ -92,6 +92,11 @@ pub async fn restore(
 ) -> Result<Restored, RestoreError> {
     let survey = Survey::take(store).await?;
     let survey = survey.ok_or_else(|| RestoreError::NoArchive(store.name().to_owned()))?;
+    for topic in &survey.topics {
+        if let Some(fault) = super::audit_topic(store, topic).await?.into_iter().next() {
+            return Err(fault.into());
+        }
+    }
     let partial = prepare(to)?;
     let data_dir = DataDir::open(&partial, DiskOptions::default())?;
     let bytes_total = total_bytes(&survey)?;
@@ -175,28 +180,27 @@ impl Restore<'_> {
     async fn topic(&mut self, topic: &ArchivedTopic) -> Result<(), RestoreError> {
         let object = comlog_archive::topic_key(&topic.id).to_string();
         let damaged = |reason: String| ArchiveError::Damaged { object, reason };
-        // A server that was killed between its first two writes for a topic.
-        let is_empty = |partition: &ArchivedPartition| {
-            let manifest = partition.manifest.as_ref();
-            manifest.is_ok_and(|manifest| manifest.segments.is_empty())
-        };
-        if topic.meta.is_none() && topic.partitions.iter().all(is_empty) {
+        // Else a server was killed between its first writes for a topic, or while it removed one.
+        let Some(content) = topic
+            .meta
+            .as_ref()
+            .filter(|_| matches!(topic.deleted, Ok(false)))
+        else {
             return Ok(());
-        }
-        let Some(content) = &topic.meta else {
-            return Err(damaged("it is gone".to_owned()).into());
         };
         let mut meta = topic_store::decode(&topic.id, content).map_err(damaged)?;
         // Whoever wrote the metadata last may have known fewer; no archived record is left out.
-        let archived = topic.partitions.iter().map(|found| found.partition + 1);
-        meta.partitions = meta.partitions.max(archived.max().unwrap_or(0));
+        let list = topic.list.clone()?;
+        let listed = list.map_or(0, |list| list.end());
+        meta.partitions = meta.partitions.max(listed);
         let all = (0..meta.partitions).map(|partition| ((meta.id.clone(), partition), Offset(0)));
         self.ends.extend(all);
         // Also of those that have nothing in the archive: a directory that is missing is damage.
         for partition in 0..meta.partitions {
             self.data_dir.storage(&meta.partition_dir(partition))?;
         }
-        for partition in &topic.partitions {
+        let partitions = topic.partitions.iter();
+        for partition in partitions.filter(|found| found.partition < meta.partitions) {
             self.partition(&meta, partition).await?;
         }
         let storage = self.data_dir.storage(crate::broker::META_DIR)?;

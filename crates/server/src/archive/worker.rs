@@ -3,13 +3,14 @@
 //! Appends never wait for any of it: it reads what is sealed, and asks the owners of the tails for
 //! nothing but a fencing token.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use comlog_archive::{
-    ArchiveError, ArchiveStore, Identity, LogState, PartitionArchive, Progress, Writer, Writes,
-    topic_key,
+    ArchiveError, ArchiveStore, Identity, LogState, PartitionArchive, PartitionList, Progress,
+    Writer, Writes, topic_key,
 };
 use comlog_log::Clock;
 use tokio::time::Instant;
@@ -81,6 +82,29 @@ impl Archive {
         let topics = self.topics.lock();
         let known = topics.get(topic.id());
         known.is_some_and(|known| Arc::ptr_eq(known, &topic.meta()))
+    }
+
+    /// Whether the store's list of the topic's partitions names this one.
+    fn is_listed(&self, topic_id: &str, partition: u32) -> bool {
+        let lists = self.lists.lock();
+        lists
+            .get(topic_id)
+            .is_some_and(|list| list.names(partition))
+    }
+
+    /// The partition that brings the topic's metadata to the store, if that is not there yet: the
+    /// first that works. A new one is claimed after the metadata knows of it, so that no crash leaves
+    /// a manifest that is beyond the topic.
+    fn leader(&self, topic: &Topic) -> Option<u32> {
+        if self.has_topic(topic) {
+            return None;
+        }
+        let works = |partition: &Arc<Partition>| {
+            let slot = self.slot(topic.id(), partition.key().partition);
+            slot.is_some_and(|slot| slot.error().is_none()) && partition.reader().is_ok()
+        };
+        let first = topic.partitions().into_iter().find(works);
+        first.map(|partition| partition.key().partition)
     }
 
     pub(super) fn add_progress(&self, progress: &Progress) {
@@ -185,6 +209,10 @@ impl Worker {
             let partitions = topic.partitions().into_iter();
             all.extend(partitions.map(|partition| (topic, effective.clone(), partition)));
         }
+        let leaders = topics
+            .iter()
+            .map(|topic| (topic.id(), self.archive.leader(topic)));
+        let leaders: HashMap<&str, Option<u32>> = leaders.collect();
         let (mut segments, mut bytes, mut oldest) = (0, 0, Duration::ZERO);
         let (behind, ahead) = all.split_at(turn % all.len().max(1));
         for (topic, effective, partition) in ahead.iter().chain(behind) {
@@ -207,7 +235,11 @@ impl Worker {
             } else {
                 continue;
             }
-            if let Some(writer) = writer {
+            let number = partition.key().partition;
+            let leader = leaders.get(topic.id()).copied().flatten();
+            if let Some(writer) = writer
+                && leader.is_none_or(|leader| leader == number)
+            {
                 self.start_work(writer, topic, partition, slot, log);
             }
         }
@@ -232,7 +264,12 @@ impl Worker {
         let Ok(work) = slot.work.clone().try_lock_owned() else {
             return;
         };
-        let is_due = orphans || work.has_work(&log) || !self.archive.has_topic(topic);
+        let is_due = orphans
+            || work.has_work(&log)
+            || !self.archive.has_topic(topic)
+            || !self
+                .archive
+                .is_listed(topic.id(), partition.key().partition);
         if !slot.is_due() || !is_due {
             return;
         }
@@ -339,6 +376,14 @@ impl Job {
         if !self.archive.has_topic(&self.topic) {
             work.confirm().await?;
             self.put_topic().await?;
+            // The other partitions waited for it.
+            self.archive.wake.notify_one();
+        }
+        if !self
+            .archive
+            .is_listed(self.topic.id(), self.partition.key().partition)
+        {
+            self.list().await?;
         }
         let config = &self.archive.config;
         let grace = Duration::from_millis(config.orphan_grace_ms);
@@ -348,6 +393,23 @@ impl Job {
             let interval = Duration::from_millis(config.orphan_scan_interval_ms);
             self.slot.note_orphan_scan(interval);
         }
+        Ok(())
+    }
+
+    /// Adds the partitions that this server has claimed to the topic's list, before the first segment
+    /// of this one comes.
+    async fn list(&self) -> Result<(), ArchiveError> {
+        let (archive, topic_id) = (&self.archive, self.topic.id());
+        let _listing = archive.listing.lock().await;
+        let claimed: Vec<u32> = {
+            let slots = archive.slots.read();
+            let ours = slots.iter().filter(|(key, _)| key.0 == topic_id);
+            let claimed = ours.filter(|(_, slot)| slot.catalog.manifest().is_some());
+            claimed.map(|(key, _)| key.1).collect()
+        };
+        let Writer { store, writes, .. } = &self.writer;
+        let list = PartitionList::add(store, *writes, topic_id, &claimed).await?;
+        archive.lists.lock().insert(topic_id.to_owned(), list);
         Ok(())
     }
 
