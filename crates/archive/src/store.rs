@@ -80,7 +80,8 @@ pub(crate) enum Put {
 impl ArchiveStore {
     /// The store that a URL names: `s3://bucket/path`, `gs://`, `az://`, `file:///path`, `memory:///`.
     /// Credentials and options come from the environment, by the names that `object_store` documents.
-    /// Blocks on the disk for `file:`.
+    /// Blocks on the disk for `file:`. A query or a fragment is refused, since two URLs that differ in
+    /// it would be one place; a relative path too, since a `file:` URL has none.
     ///
     /// # Errors
     /// [`ArchiveError::Config`]; the store is not asked anything yet.
@@ -93,6 +94,14 @@ impl ArchiveStore {
             return Err(config(
                 "the URL must not hold credentials or options; use the environment",
             ));
+        }
+        if parsed.fragment().is_some() {
+            return Err(config(format!(
+                "{url:?}: what follows a # would be left out; write %23 for one in a name"
+            )));
+        }
+        if parsed.scheme() == "file" && !names_absolute_path(url) {
+            return Err(config(format!("{url:?}: use file:///absolute/path")));
         }
         let (scheme, path) = ObjectStoreScheme::parse(&parsed).map_err(|_| {
             config(format!(
@@ -340,6 +349,12 @@ impl Pieces<'_> {
         let next = self.store.limited("read", &self.key, 0, next).await?;
         next.map_err(|error| ArchiveError::unavailable(format!("read {}", self.key), error))
     }
+}
+
+/// Whether the path of a `file:` URL, as it was written, begins at the root: a parsed one always does.
+fn names_absolute_path(url: &str) -> bool {
+    let path = url.split_once(':').map_or("", |(_, path)| path);
+    path.trim_start().starts_with('/')
 }
 
 fn local(url: &Url, options: StoreOptions) -> Result<ArchiveStore> {
