@@ -1,5 +1,6 @@
 //! The archive through the binary: upload, read-through, restore. On `file://`, which needs no network.
 
+#[allow(dead_code, reason = "the other tests use more of it")]
 mod harness;
 
 use std::io::{Read, Write};

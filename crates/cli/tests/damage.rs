@@ -1,5 +1,6 @@
 //! Segment files damaged under a running server: an error for that range, and everything else goes on.
 
+#[allow(dead_code, reason = "the other tests use more of it")]
 mod harness;
 
 use std::fs;

@@ -1,5 +1,6 @@
 //! The commands against a real server, all through the real binary.
 
+#[allow(dead_code, reason = "the other tests use more of it")]
 mod harness;
 
 use std::io::{BufRead, BufReader, Read, Write};

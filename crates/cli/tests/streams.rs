@@ -1,6 +1,7 @@
 //! `produce` and `consume` where topics change under them, take little, or fail.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "the other tests use more of it")]
 mod harness;
 
 use std::fs;

@@ -1,5 +1,4 @@
 //! The real binary: a server on a free port, and commands against it.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
