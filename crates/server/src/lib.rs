@@ -44,6 +44,8 @@ mod connection;
 mod counters;
 mod dirs;
 mod fetch;
+#[cfg(test)]
+mod format_test;
 mod group_commit;
 mod group_keeper;
 mod group_repair;
