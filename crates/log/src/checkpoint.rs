@@ -57,8 +57,8 @@ pub(crate) struct Checkpoint {
     pub(crate) point: RecoveryPoint,
     /// When the first record of the active segment was appended, if there is one.
     pub(crate) active_since: Option<Timestamp>,
-    /// The generation of the list of segments; 0 before the first.
-    pub(crate) list: u64,
+    /// The generation of the blob `fence`; 0 before the first.
+    pub(crate) fence: u64,
     /// The life of the machine and the mount in which this was written; `None` when unknown.
     pub(crate) incarnation: Option<Bytes>,
     pub(crate) epochs: EpochTable,
@@ -83,7 +83,7 @@ impl Checkpoint {
         out.u64(self.point.position);
         out.i64(self.point.offset.0);
         out.i64(self.active_since.unwrap_or(Timestamp(i64::MIN)).0);
-        out.u64(self.list);
+        out.u64(self.fence);
         out.bytes(self.incarnation.as_deref().unwrap_or_default());
         self.epochs.encode(&mut out);
         out.varint(self.damaged.len() as u64);
@@ -114,7 +114,7 @@ impl Checkpoint {
             offset: Offset(from.i64()?),
         };
         let active_since = Some(Timestamp(from.i64()?)).filter(|since| since.0 != i64::MIN);
-        let list = from.u64()?;
+        let fence = from.u64()?;
         let incarnation = Some(from.bytes()?)
             .filter(|life| !life.is_empty())
             .map(Bytes::copy_from_slice);
@@ -138,7 +138,7 @@ impl Checkpoint {
             fencing_token,
             point,
             active_since,
-            list,
+            fence,
             incarnation,
             epochs,
             damaged,
@@ -219,7 +219,7 @@ mod tests {
                 offset: Offset(99),
             },
             active_since: Some(Timestamp(5)),
-            list: 4,
+            fence: 4,
             incarnation: Some(Bytes::from_static(b"boot/7")),
             epochs,
             damaged: vec![DamagedRange {

@@ -97,7 +97,7 @@ fn the_checkpoint() {
             offset: Offset(130),
         },
         active_since: Some(Timestamp(5_000)),
-        list: 4,
+        fence: 4,
         incarnation: Some(bytes::Bytes::from_static(b"boot/7")),
         epochs,
         damaged: vec![DamagedRange {

@@ -4,6 +4,7 @@
 use comlog_record::{LeaderEpoch, Offset, Timestamp};
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::fence::{self, Fence};
 use crate::frame::Unusable;
 use crate::segment::{self, Indexes};
 use crate::{DamagedRange, Durability, Owner};
@@ -30,6 +31,17 @@ pub enum Inspected {
     },
     /// The log's state at its recovery point.
     Checkpoint(Box<InspectedCheckpoint>),
+    /// The second place of log start and fencing token.
+    Fence {
+        /// The log it is of.
+        owner: Owner,
+        /// How often it was written.
+        generation: u64,
+        /// The log start offset.
+        log_start_offset: Offset,
+        /// The partition's fencing token.
+        fencing_token: u64,
+    },
 }
 
 /// The sealed segment that an index describes.
@@ -110,6 +122,14 @@ impl Inspected {
                     segment,
                     entries: index.entries().collect(),
                     max: index.max(),
+                })
+            }
+            Some(magic) if *magic == *fence::MAGIC => {
+                Fence::decode_any(content).map(|(owner, fence)| Inspected::Fence {
+                    owner,
+                    generation: fence.generation,
+                    log_start_offset: fence.start,
+                    fencing_token: fence.token,
                 })
             }
             _ => segment::inspect_offset_index(content).map(|(segment, index)| {

@@ -41,6 +41,7 @@ mod clock;
 mod config;
 mod epoch;
 mod error;
+mod fence;
 mod fetch;
 #[cfg(test)]
 mod format_test;

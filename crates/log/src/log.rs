@@ -7,6 +7,7 @@ use comlog_storage::{SegmentWriter, Storage, StorageError};
 
 use crate::append::Staged;
 use crate::checkpoint::Checkpoint;
+use crate::fence::Fence;
 use crate::library::Library;
 use crate::recovery::{Recovered, recover};
 use crate::segment::Resident;
@@ -40,6 +41,8 @@ pub struct Log {
     pub(crate) durable_position: u64,
     /// The number of the newest mark.
     pub(crate) mark_number: u64,
+    /// The blob `fence` as it is.
+    pub(crate) fence: Fence,
     /// The generation of the checkpoint that is certainly there.
     pub(crate) checkpoint_noted: u64,
     /// The offset that the next batch gets: behind what is staged.
@@ -76,6 +79,7 @@ impl Log {
             sealed,
             tail,
             mark_number,
+            fence,
         } = recovered;
         state.durability = config.durability;
         state.group_bytes_max = config.group_bound(0);
@@ -100,6 +104,7 @@ impl Log {
             durable: end,
             durable_position,
             mark_number,
+            fence,
             checkpoint_noted,
             next_offset: end,
             staged: Staged::default(),

@@ -8,6 +8,7 @@ use comlog_storage::{SegmentMeta, SegmentReader, Storage, StorageError};
 
 use crate::checkpoint::{CHECKPOINT, CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
 use crate::epoch::EpochTable;
+use crate::fence::Fence;
 use crate::frame::{Owner, Unusable};
 use crate::mark::Marks;
 use crate::producer_state::ProducerState;
@@ -38,6 +39,8 @@ pub(crate) struct Recovered {
     pub(crate) tail: Tail,
     /// The largest number of a mark.
     pub(crate) mark_number: u64,
+    /// The blob `fence` as it is.
+    pub(crate) fence: Fence,
 }
 
 /// The segment that appending goes on in.
@@ -66,6 +69,7 @@ pub(crate) async fn recover(
         state.incarnation.is_some() && state.incarnation == storage.incarnation()
     });
     let fresh = listed.is_empty() && !marks.any && matches!(loaded, Err(Unusable::Missing));
+    let lost_checkpoint = loaded.is_err() && !fresh;
     let (mut state, indexes) = match loaded {
         Ok(loaded) => loaded,
         Err(reason) => {
@@ -78,6 +82,10 @@ pub(crate) async fn recover(
             (unknown_state(listed.first(), config), Indexes::default())
         }
     };
+    let fence = Fence::load(storage, config.owner).await?;
+    compare_fence(&mut state, &fence, lost_checkpoint, &mut report);
+    let mut fence = fence.unwrap_or(Fence::NONE);
+    fence.generation = fence.generation.max(state.fence);
     remove_trimmed(storage, &mut listed, state.start).await?;
     if marks.checkpoint_older {
         let what =
@@ -116,6 +124,7 @@ pub(crate) async fn recover(
         sealed: recovery.sealed,
         tail,
         mark_number: marks.number,
+        fence,
     })
 }
 
@@ -140,6 +149,38 @@ async fn load_checkpoint(
     }
 }
 
+/// Takes log start and fencing token from their second place where the checkpoint is lost or older.
+fn compare_fence(
+    state: &mut Checkpoint,
+    fence: &Result<Fence, Unusable>,
+    lost_checkpoint: bool,
+    report: &mut RecoveryReport,
+) {
+    let mut contradict = |what: String| {
+        tracing::warn!(what, "files of the log contradict each other");
+        report.contradictions.push(what);
+    };
+    match fence {
+        Ok(fence) => {
+            if lost_checkpoint {
+                tracing::warn!(start = %fence.start, token = fence.token,
+                    "log start and fencing token are taken from their second place");
+            } else if fence.generation < state.fence {
+                contradict(
+                    "the second place of log start and fencing token is an older copy".to_owned(),
+                );
+            }
+            state.start = state.start.max(fence.start);
+            state.fencing_token = state.fencing_token.max(fence.token);
+            state.fence = state.fence.max(fence.generation);
+        }
+        Err(Unusable::Missing) if state.fence == 0 => {}
+        Err(reason) => contradict(format!(
+            "the second place of log start and fencing token: {reason}"
+        )),
+    }
+}
+
 /// Where to start when there is no checkpoint: before everything.
 fn unknown_state(first: Option<&SegmentMeta>, config: &LogConfig) -> Checkpoint {
     let start = first.map_or(Offset::ZERO, |segment| segment.base_offset);
@@ -157,7 +198,7 @@ fn unknown_state(first: Option<&SegmentMeta>, config: &LogConfig) -> Checkpoint 
             offset: start,
         },
         active_since: None,
-        list: 0,
+        fence: 0,
         incarnation: None,
         epochs: EpochTable::new(start),
         damaged: Vec::new(),

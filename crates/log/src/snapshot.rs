@@ -50,7 +50,7 @@ impl Snapshot {
             fencing_token: 0,
             point: point_at(start),
             active_since: None,
-            list: 0,
+            fence: 0,
             incarnation: None,
             epochs: EpochTable::new(start),
             damaged: Vec::new(),

@@ -6,6 +6,7 @@ use comlog_record::{Offset, OffsetRange, Timestamp};
 use comlog_storage::{SegmentWriter, Storage, StorageError};
 
 use crate::checkpoint::{CHECKPOINT_NAME, Checkpoint, RecoveryPoint};
+use crate::fence::{FENCE_NAME, Fence};
 use crate::mark::Reached;
 use crate::recovery::Tail;
 use crate::retention::Retention;
@@ -199,6 +200,7 @@ impl Log {
     /// Writes the log's state, synced first; durable on return.
     pub(crate) async fn write_checkpoint(&mut self, clean: bool) -> Result<(), LogError> {
         self.sync_written().await.map_err(LogError::Storage)?;
+        self.write_fence().await?;
         self.state.clean = clean;
         self.state.generation += 1;
         self.state.incarnation = self.storage.incarnation();
@@ -208,6 +210,26 @@ impl Log {
         self.checkpoint_noted = self.state.generation;
         self.since_checkpoint = 0;
         self.checkpoint_outdated = clean;
+        Ok(())
+    }
+
+    /// Notes log start and fencing token in their second place, when they changed.
+    async fn write_fence(&mut self) -> Result<(), LogError> {
+        let (start, token) = (self.state.start, self.state.fencing_token);
+        if (start, token) == (self.fence.start, self.fence.token) {
+            return Ok(());
+        }
+        let fence = Fence {
+            generation: self.fence.generation + 1,
+            start,
+            token,
+        };
+        let content = fence.encode(self.config.owner);
+        // Also when it fails: which of them is there is not known then, and the next one is newer.
+        self.fence.generation = fence.generation;
+        self.storage.write_blob(FENCE_NAME, content).await?;
+        self.fence = fence;
+        self.state.fence = fence.generation;
         Ok(())
     }
 

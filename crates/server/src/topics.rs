@@ -233,6 +233,18 @@ impl Topics {
             tracing::info!(topic = meta.name, partition, scanned_bytes = report.scanned_bytes,
                 cut = ?report.cut, epoch_raised = report.epoch_raised, "partition recovered");
         }
+        for what in report.rebuilt.iter().chain(&report.contradictions) {
+            tracing::warn!(
+                topic = meta.name,
+                partition,
+                what,
+                "a file of the partition is wrong"
+            );
+        }
+        if let Some(batches) = report.cut.and_then(|cut| cut.batches) {
+            tracing::error!(topic = meta.name, partition, offsets = %batches,
+                "batches behind a torn one were cut: their bytes are kept beside the segment");
+        }
         for damage in &report.damaged {
             tracing::error!(topic = meta.name, partition, offsets = %damage.offsets,
                 reason = damage.reason, "offsets are damaged");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use comlog_log::{DamagedRange, Durability, LogConfig, LogReader, Owner, ReadError};
+use comlog_log::{AppendError, DamagedRange, Durability, LogConfig, LogReader, Owner, ReadError};
 use comlog_record::{Offset, OffsetRange};
 use comlog_storage::{FaultyStorage, Storage};
 
@@ -326,5 +326,38 @@ async fn a_checkpoint_of_another_log_is_not_used() {
         let (log, report) = open(storage, config.clone()).await;
         assert_eq!(report.rebuilt.len(), 1, "{report:?}");
         assert_eq!(records(&log.reader()).await, numbers(0, *end));
+    }
+}
+
+#[async_test]
+async fn without_a_checkpoint_the_fence_and_the_log_start_still_hold() {
+    for wrong in [None, Some(&b"garbage"[..])] {
+        let storage = memory();
+        let (mut log, _) = open(&storage, LogConfig::default()).await;
+        append_numbers(&mut log, 20, 1).await;
+        log.trim(Offset(7)).await.unwrap();
+        log.fence(4).await.unwrap();
+        drop(log);
+        match wrong {
+            Some(content) => storage
+                .write_blob("checkpoint", content.into())
+                .await
+                .unwrap(),
+            None => storage.remove_blob("checkpoint").await.unwrap(),
+        }
+        let (mut log, report) = open(&storage, LogConfig::default()).await;
+        assert_eq!(report.rebuilt.len(), 1);
+        assert_eq!((log.positions().start, log.fencing_token()), (Offset(7), 4));
+        let unfenced = log.append(vec![request(batch(&["x"]))]).await.remove(0);
+        assert!(
+            matches!(unfenced, Err(AppendError::Fenced { .. })),
+            "{unfenced:?}"
+        );
+        // And the other way round.
+        log.close().await.unwrap();
+        storage.remove_blob("fence").await.unwrap();
+        let (log, report) = open(&storage, LogConfig::default()).await;
+        assert_eq!(report.contradictions.len(), 1, "{report:?}");
+        assert_eq!((log.positions().start, log.fencing_token()), (Offset(7), 4));
     }
 }

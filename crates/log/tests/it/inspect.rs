@@ -52,6 +52,9 @@ async fn every_file_of_a_closed_log_can_be_read() {
                     segments.last().map(|meta| meta.base_offset)
                 );
             }
+            Inspected::Fence { fencing_token, .. } => {
+                assert_eq!((&*name, fencing_token), ("fence", 3));
+            }
             other => panic!("{name}: {other:?}"),
         }
     }
