@@ -34,6 +34,16 @@ test("records are found and opened by keyboard alone", async () => {
   assert.equal(await page.locator(`[id="${active}"]`).getAttribute("aria-selected"), "true");
 });
 
+test("partitions that are added while a topic is followed are read from their beginning", async () => {
+  await comlog(server, ["produce", "grows", "--no-progress"], "first\n");
+  const page = await openPage(browser, topicUrl(server, "grows"));
+  await holds(page, 1);
+  await comlog(server, ["topic", "alter", "grows", "--partitions", "3"]);
+  await comlog(server, ["produce", "grows", "--no-progress", "--partition", "2"], "second\n");
+  await holds(page, 2);
+  await page.locator(".line", { hasText: "second" }).waitFor();
+});
+
 test("a link opens the record it names", async () => {
   await comlog(server, ["produce", "linked", "--no-progress"], lines(900, "value "));
   const page = await openPage(browser, topicUrl(server, "linked", "&record=0/7"));

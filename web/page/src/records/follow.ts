@@ -11,8 +11,11 @@ import { Rows, type Row } from "./rows";
 const RECENT_MAX = 500n;
 /** Records taken in one turn, so that the page stays responsive. */
 const TURN_MAX = 2_000;
-/** Bytes that are fetched ahead of what the list has taken. */
-const PREFETCH_BYTES = 4 * 1024 * 1024;
+/**
+ * Bytes that are fetched ahead of what the list has taken, and how often new partitions are looked for: as
+ * soon as the head of the view counts them, about.
+ */
+const LIMITS = { prefetchBytes: 4 * 1024 * 1024, metadataAgeMs: 5_000 };
 /** Delays kept between two looks at them. */
 const DELAYS_MAX = 1_000;
 /** Between two attempts to find out where to start. */
@@ -88,7 +91,7 @@ export class Follower {
     const starts = await this.#starts(signal);
     if (signal.aborted) return;
     if (this.start.kind === "recent") this.#past = new Past(starts);
-    this.#consumer = client.consumer({ start: "earliest", outOfRange: "error", prefetchBytes: PREFETCH_BYTES });
+    this.#consumer = client.consumer({ start: "earliest", outOfRange: "error", ...LIMITS });
     this.#consumer.assign(starts);
     // Those that are there already go on; partitions added later, also meanwhile, are read from their beginning.
     if (this.partitions.length === 0) this.#consumer.assign([{ topic: this.topic }]);
