@@ -341,7 +341,13 @@ fn advice(message: &str, server: &str, unconnected: bool) -> Option<&'static str
     {
         return Some("it speaks no TLS there: http:// may be right");
     }
-    let at_once = message.contains("connection closed") || message.contains("http2 error");
+    let ends = [
+        "connection closed",
+        "http2 error",
+        "broken pipe",
+        "reset by peer",
+    ];
+    let at_once = ends.iter().any(|end| message.contains(end));
     (!encrypted && !unconnected && at_once).then_some("if it speaks TLS there, https:// is right")
 }
 
