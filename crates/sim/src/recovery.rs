@@ -107,6 +107,10 @@ impl World {
         }
         // What producers sent last may be among it.
         self.model.retire_producers();
+        if let Some(log) = &self.log {
+            let known = log.producer_id_max();
+            self.model.producer_id_max = self.model.producer_id_max.min(known);
+        }
         for range in &report.damaged {
             let entries = self.model.entries.iter_mut();
             entries
