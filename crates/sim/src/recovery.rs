@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use comlog_log::{Durability, Log, LogError, RecoveryReport};
-use comlog_record::{Offset, RecordBatch};
+use comlog_record::{Offset, OffsetRange, RecordBatch};
 use comlog_storage::FaultPlan;
 use rand::Rng;
 
@@ -79,7 +79,7 @@ impl World {
         self.log = Some(log);
         self.note(format_args!("opened: {report:?}"));
         self.note_segments()?;
-        self.forgive(&report);
+        self.forgive()?;
         self.check_report(&report, clean)?;
         self.adopt(&report)?;
         self.observed.clear();
@@ -101,22 +101,29 @@ impl World {
 
     /// After a device error pages may be lost that were acknowledged in memory: the log reports them
     /// as damaged then, and does not give their offsets out again.
-    fn forgive(&mut self, report: &RecoveryReport) {
-        if !self.doubt.errors || report.damaged.is_empty() {
-            return;
+    fn forgive(&mut self) -> Result<(), Broken> {
+        if !self.doubt.errors {
+            return Ok(());
         }
-        // What producers sent last may be among it.
-        self.model.retire_producers();
-        if let Some(log) = &self.log {
-            let known = log.producer_id_max();
+        // Not only what was reported now: an opening that was cut short may have noted it.
+        let all = OffsetRange::new(Offset::ZERO, Offset(i64::MAX));
+        let damaged = self.reader()?.known_damage(all);
+        let mut lost = false;
+        for range in &damaged {
+            let within = |offset| range.offsets.contains(offset);
+            let entries = self.model.entries.iter_mut();
+            for entry in entries.filter(|entry| !entry.durable && within(entry.offsets().start)) {
+                entry.damaged = true;
+                lost = true;
+            }
+        }
+        if lost {
+            // What producers sent last may be among it.
+            self.model.retire_producers();
+            let known = self.log()?.producer_id_max();
             self.model.producer_id_max = self.model.producer_id_max.min(known);
         }
-        for range in &report.damaged {
-            let entries = self.model.entries.iter_mut();
-            entries
-                .filter(|entry| !entry.durable && range.offsets.contains(entry.offsets().start))
-                .for_each(|entry| entry.damaged = true);
-        }
+        Ok(())
     }
 
     fn check_report(&self, report: &RecoveryReport, clean: bool) -> Result<(), Broken> {
