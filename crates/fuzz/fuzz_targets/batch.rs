@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use comlog_record::{BatchHeader, BatchStream, Limits};
-use comlog_record_fuzz::BYTES_MAX;
+use comlog_fuzz::BYTES_MAX;
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use comlog_record::Compression::Zstd;
-use comlog_record_fuzz::BYTES_MAX;
+use comlog_fuzz::BYTES_MAX;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
