@@ -14,7 +14,7 @@ pub enum ErrorKind {
     OutOfRange,
     /// A condition of the request does not hold (expected offset, fencing token, sequence).
     Conflict,
-    /// There is no room: try again later.
+    /// There is no room, or no file descriptor: try again later.
     NoSpace,
     /// Stored bytes are damaged.
     Corrupt,
@@ -81,6 +81,9 @@ pub enum AppendError {
     /// No room; nothing was kept.
     #[error("no space left")]
     NoSpace,
+    /// No file descriptor is left; nothing was kept.
+    #[error("no file descriptor left")]
+    NoDescriptors,
     /// The log has failed: see the source.
     #[error("the partition has failed and takes no appends until it is restarted: {0}")]
     Failed(Arc<StorageError>),
@@ -90,6 +93,14 @@ pub enum AppendError {
 }
 
 impl AppendError {
+    /// What [`StorageError::is_scarcity`] means for an append.
+    pub(crate) fn of_scarcity(error: &StorageError) -> AppendError {
+        match error {
+            StorageError::NoDescriptors { .. } => AppendError::NoDescriptors,
+            _ => AppendError::NoSpace,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -101,7 +112,7 @@ impl AppendError {
             | AppendError::ProducerFenced { .. }
             | AppendError::DuplicateSequence { .. }
             | AppendError::Suspended => ErrorKind::Conflict,
-            AppendError::NoSpace => ErrorKind::NoSpace,
+            AppendError::NoSpace | AppendError::NoDescriptors => ErrorKind::NoSpace,
             AppendError::Failed(_) => ErrorKind::Internal,
             AppendError::Closed => ErrorKind::Closed,
         }
@@ -199,9 +210,7 @@ impl LogError {
             LogError::OutOfRange { .. } => ErrorKind::OutOfRange,
             LogError::StaleToken { .. } | LogError::StaleEpoch { .. } => ErrorKind::Conflict,
             LogError::Read(error) => error.kind(),
-            LogError::Storage(error) if matches!(**error, StorageError::NoSpace { .. }) => {
-                ErrorKind::NoSpace
-            }
+            LogError::Storage(error) if error.is_scarcity() => ErrorKind::NoSpace,
             LogError::Storage(_) => ErrorKind::Internal,
             LogError::Closed => ErrorKind::Closed,
         }

@@ -65,7 +65,7 @@ mod truncate;
 mod types;
 mod watermark;
 
-pub use clock::{Clock, ManualClock};
+pub use clock::{Clock, ManualClock, SettledTime};
 pub use config::{Durability, LogConfig, Validation};
 pub use error::{AppendError, ErrorKind, LogError, ReadError};
 pub use frame::Owner;

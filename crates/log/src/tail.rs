@@ -247,7 +247,7 @@ impl Log {
 
     pub(crate) fn expire_producers(&mut self) {
         let expiry = i64::try_from(self.config.producer_expiry.as_millis()).unwrap_or(i64::MAX);
-        let oldest = self.clock.now().0.saturating_sub(expiry);
+        let oldest = self.clock.settled().0.saturating_sub(expiry);
         self.state.producers.expire(Timestamp(oldest));
     }
 
@@ -264,7 +264,7 @@ impl Log {
             .await
         {
             Ok(writer) => writer,
-            Err(StorageError::NoSpace { .. }) => return Err(AppendError::NoSpace),
+            Err(error) if error.is_scarcity() => return Err(AppendError::of_scarcity(&error)),
             Err(error) => return Err(AppendError::Failed(self.fail(error))),
         };
         let Some(old) = self.writer.replace(writer) else {
@@ -352,11 +352,16 @@ impl Log {
 
     pub(crate) async fn maintain_segments(&mut self) -> Result<Vec<SegmentInfo>, LogError> {
         self.expire_producers();
-        let now = self.clock.now();
+        let now = self.clock.settled();
         if self.is_due_by_age(now)
             && let Err(error) = self.roll_segment().await
         {
-            return Err(self.log_error(error));
+            let error = self.log_error(error);
+            if error.kind() != crate::ErrorKind::NoSpace {
+                return Err(error);
+            }
+            // Retention may make the room that it wants for.
+            tracing::warn!(%error, "active segment not rolled by its age, for now");
         }
         let retention = Retention::of(&self.config);
         if retention == Retention::default() {
@@ -404,9 +409,7 @@ impl Log {
     /// What the checkpoint's error means for an append that cannot go without it.
     fn append_error(&mut self, error: LogError) -> AppendError {
         match error {
-            LogError::Storage(error) if matches!(*error, StorageError::NoSpace { .. }) => {
-                AppendError::NoSpace
-            }
+            LogError::Storage(error) if error.is_scarcity() => AppendError::of_scarcity(&error),
             LogError::Storage(error) => {
                 self.failure.get_or_insert_with(|| Arc::clone(&error));
                 AppendError::Failed(error)
@@ -419,6 +422,9 @@ impl Log {
         match error {
             AppendError::Failed(error) => LogError::Storage(error),
             AppendError::NoSpace => LogError::from(StorageError::NoSpace {
+                what: "a new segment".to_owned(),
+            }),
+            AppendError::NoDescriptors => LogError::from(StorageError::NoDescriptors {
                 what: "a new segment".to_owned(),
             }),
             _ => LogError::Closed,

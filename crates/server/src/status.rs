@@ -214,6 +214,7 @@ impl From<AppendError> for ServiceError {
             AppendError::DuplicateSequence { .. } => with(Reason::DuplicateSequence),
             AppendError::Suspended => with(Reason::Suspended),
             AppendError::NoSpace => with(Reason::StorageFull),
+            AppendError::NoDescriptors => with(Reason::Overloaded),
             AppendError::Failed(_) => with(Reason::PartitionFailed),
             AppendError::Closed => ServiceError::shutting_down(),
             _ => with(Reason::Internal),
@@ -261,6 +262,7 @@ impl From<&StorageError> for ServiceError {
 fn storage(error: &StorageError) -> ServiceError {
     let reason = match error {
         StorageError::NoSpace { .. } => Reason::StorageFull,
+        StorageError::NoDescriptors { .. } => Reason::Overloaded,
         StorageError::Damaged { .. } | StorageError::Lost { .. } => Reason::Corrupt,
         StorageError::Unavailable { .. } => Reason::ArchiveUnavailable,
         _ => Reason::PartitionFailed,

@@ -26,6 +26,12 @@ pub enum StorageError {
         /// What was being written.
         what: String,
     },
+    /// No file descriptor is left, and nothing was changed: try again when others were closed.
+    #[error("no file descriptor left for {what} (the process's limit of open files)")]
+    NoDescriptors {
+        /// What was being opened.
+        what: String,
+    },
     /// The medium no longer holds these bytes (a file cut short, a bad sector, a bad checksum).
     #[error("{what} is damaged at bytes {}..{}", range.start, range.end)]
     Damaged {
@@ -91,4 +97,16 @@ pub enum StorageError {
         /// The operating system's word.
         source: io::Error,
     },
+}
+
+impl StorageError {
+    /// Whether nothing was kept for want of room or of a file descriptor: the same call may succeed
+    /// later, and nothing has failed for good.
+    #[must_use]
+    pub fn is_scarcity(&self) -> bool {
+        matches!(
+            self,
+            StorageError::NoSpace { .. } | StorageError::NoDescriptors { .. }
+        )
+    }
 }

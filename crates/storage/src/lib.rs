@@ -26,6 +26,7 @@
 //!
 //! **Failure.** [`StorageError::NoSpace`] from `append` or `create` means that nothing was kept: the
 //! segment reads, and after a crash recovers, as before the call, and later appends may succeed.
+//! [`StorageError::NoDescriptors`] from any call but a writer's means the same.
 //! Every other error of `append`, and any error of `sync`, `truncate` or `seal`, is final for
 //! that writer: each later call answers [`StorageError::Failed`], because a second sync
 //! may report success for pages that the first one lost.

@@ -22,8 +22,9 @@ use super::write::{Then, write_all};
 use super::{Disk, blocking, check_range, io_error, no_space_or};
 use crate::{Mark, Result, SegmentReader, SegmentWriter, StorageError};
 
-/// What is allocated ahead first; doubled with each allocation, up to the disk's maximum.
-const PREALLOCATE_BYTES_MIN: u64 = 1 << 20;
+/// What is allocated ahead first; doubled with each allocation, up to the disk's maximum. A
+/// partition that is written once takes no more than this.
+const PREALLOCATE_BYTES_MIN: u64 = 16 << 10;
 /// How long a segment may stay locked by calls whose futures were dropped, before reopening fails.
 const HOLD_WAIT_MAX: Duration = Duration::from_secs(30);
 const HOLD_WAIT_STEP: Duration = Duration::from_millis(2);
@@ -32,7 +33,8 @@ const HOLD_WAIT_STEP: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 struct Active {
     path: PathBuf,
-    file: File,
+    /// Shared with the reader of the sealed segment: no descriptor has to be had for it.
+    file: Arc<File>,
     /// Bytes written.
     len: AtomicU64,
     tail: Arc<Tail>,
@@ -128,7 +130,7 @@ impl Hold {
         let failed = |error| io_error("lock", &active.path, error);
         let mut waited = Duration::ZERO;
         loop {
-            match rustix::fs::flock(&active.file, FlockOperation::NonBlockingLockExclusive) {
+            match rustix::fs::flock(&*active.file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Hold(active)),
                 Err(Errno::WOULDBLOCK) if waited < HOLD_WAIT_MAX => {
                     std::thread::sleep(HOLD_WAIT_STEP);
@@ -144,7 +146,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // Readers keep the file open, so closing it does not do this. It cannot fail.
-        let _ = rustix::fs::flock(&self.0.file, FlockOperation::Unlock);
+        let _ = rustix::fs::flock(&*self.0.file, FlockOperation::Unlock);
     }
 }
 
@@ -185,7 +187,7 @@ impl ActiveWriter {
     fn new(part: Part, len: u64, len_hint: u64) -> Result<ActiveWriter> {
         let active = Arc::new(Active {
             path: part.path,
-            file: part.file,
+            file: Arc::new(part.file),
             len: AtomicU64::new(len),
             tail: Arc::new(Tail::default()),
             marks: part.marks,
@@ -391,6 +393,11 @@ pub(super) fn is_no_space(error: &io::Error) -> bool {
     is_one_of(error, &[Errno::NOSPC, Errno::DQUOT, Errno::FBIG])
 }
 
+/// No file descriptor is left, of the process or of the machine.
+pub(super) fn is_no_descriptor(error: &io::Error) -> bool {
+    is_one_of(error, &[Errno::MFILE, Errno::NFILE])
+}
+
 fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
     let code = error.raw_os_error();
     errnos
@@ -450,7 +457,8 @@ impl SegmentWriter for ActiveWriter {
             active.sync()?;
             active.cut(len)?;
             let maps = Some(active.disk.maps.clone());
-            Ok(SealedReader::open(&active.path, maps)? as Arc<dyn SegmentReader>)
+            let file = active.file.clone();
+            Ok(SealedReader::of(&active.path, file, maps)? as Arc<dyn SegmentReader>)
         })
         .await
     }

@@ -51,7 +51,7 @@ pub struct DiskOptions {
     pub tail_bytes_max: usize,
     /// Most sealed segments mapped at once (default 4096).
     pub maps_max: usize,
-    /// Most bytes allocated ahead of a segment's end at a time; starts at 1 MiB and doubles
+    /// Most bytes allocated ahead of a segment's end at a time; starts at 16 KiB and doubles
     /// (default 32 MiB).
     pub preallocate_bytes_max: u64,
     /// Most bytes of an append without sync that are written on the calling thread, if their room
@@ -198,6 +198,8 @@ impl MmapStorage {
 
     fn create_blocking(&self, base_offset: Offset, len_hint: u64) -> Result<ActiveWriter> {
         let path = self.segment_path(base_offset);
+        // First, so that without a descriptor for it nothing was made.
+        let dir = OpenDir::open(&self.dir)?;
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
@@ -209,7 +211,7 @@ impl MmapStorage {
             },
             _ => no_space_or(&path, "create", error),
         })?;
-        sync_dir(&self.dir)?;
+        dir.sync()?;
         self.last_segment.created(base_offset);
         ActiveWriter::create(self.part(path, file), len_hint)
     }
@@ -245,10 +247,11 @@ impl MmapStorage {
 
     fn remove_blocking(&self, base_offset: Offset) -> Result<()> {
         let path = self.segment_path(base_offset);
+        let dir = OpenDir::open(&self.dir)?;
         // The file lives on, unnamed, until the last reader and the last map of it are gone.
         fs::remove_file(&path).map_err(|error| io_error("remove", &path, error))?;
         self.last_segment.removed(base_offset);
-        sync_dir(&self.dir)
+        dir.sync()
     }
 }
 
@@ -315,8 +318,9 @@ impl Storage for MmapStorage {
         let turn = self.blobs.clone().lock_owned().await;
         let remove = move |own: &MmapStorage| {
             let _turn = turn;
+            let dir = OpenDir::open(&own.dir)?;
             match fs::remove_file(&path) {
-                Ok(()) => sync_dir(&own.dir),
+                Ok(()) => dir.sync(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(io_error("remove", &path, error)),
             }
@@ -359,6 +363,11 @@ async fn blocking<T: Send + 'static>(
 fn io_error(verb: &str, path: &Path, error: io::Error) -> StorageError {
     if error.kind() == io::ErrorKind::NotFound {
         return StorageError::NotFound {
+            what: path.display().to_string(),
+        };
+    }
+    if active::is_no_descriptor(&error) {
+        return StorageError::NoDescriptors {
             what: path.display().to_string(),
         };
     }
@@ -406,10 +415,29 @@ fn names(dir: &Path, wanted: impl Fn(fs::FileType) -> bool) -> Result<Vec<String
     Ok(names)
 }
 
+/// A directory that is open before something is changed in it, so that the change can be made
+/// durable even if the process runs out of descriptors meanwhile.
+struct OpenDir<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl OpenDir<'_> {
+    fn open(path: &Path) -> Result<OpenDir<'_>> {
+        let file = File::open(path).map_err(|error| io_error("open", path, error))?;
+        Ok(OpenDir { path, file })
+    }
+
+    /// Makes the names in it durable.
+    fn sync(&self) -> Result<()> {
+        let synced = self.file.sync_all();
+        synced.map_err(|error| io_error("sync", self.path, error))
+    }
+}
+
 /// Makes the names in `dir` durable.
 fn sync_dir(dir: &Path) -> Result<()> {
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|error| io_error("sync", dir, error))
+    OpenDir::open(dir)?.sync()
 }
 
 fn read_blob(path: &Path) -> Result<Option<Bytes>> {
@@ -432,6 +460,7 @@ fn read_blob(path: &Path) -> Result<Option<Bytes>> {
 /// Creates or replaces the file `name` in `dir`, whole, durable on return: the content is synced
 /// under another name before the rename, and the directory after it.
 fn replace_file(dir: &Path, name: &str, content: &[u8]) -> Result<()> {
+    let open_dir = OpenDir::open(dir)?;
     let tmp = dir.join(format!(".{name}{BLOB_TMP_SUFFIX}"));
     let written = File::create(&tmp).and_then(|mut file| {
         file.write_all(content)?;
@@ -443,5 +472,5 @@ fn replace_file(dir: &Path, name: &str, content: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&tmp);
         no_space_or(&tmp, "write", error)
     })?;
-    sync_dir(dir)
+    open_dir.sync()
 }

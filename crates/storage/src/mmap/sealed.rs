@@ -158,7 +158,7 @@ pub(super) struct SealedReader {
     path: PathBuf,
     /// What it was when it was opened; it never changes, unless somebody damages it.
     len: u64,
-    file: File,
+    file: Arc<File>,
     map: Mutex<Option<Map>>,
     used: AtomicBool,
     /// None when the segment may still be cut, and so must not be mapped.
@@ -171,6 +171,15 @@ impl SealedReader {
     /// is mapped, but copied.
     pub(super) fn open(path: &Path, maps: Option<Arc<Maps>>) -> Result<Arc<SealedReader>> {
         let file = File::open(path).map_err(|error| io_error("open", path, error))?;
+        SealedReader::of(path, Arc::new(file), maps)
+    }
+
+    /// As [`SealedReader::open`], of a file that is open already.
+    pub(super) fn of(
+        path: &Path,
+        file: Arc<File>,
+        maps: Option<Arc<Maps>>,
+    ) -> Result<Arc<SealedReader>> {
         let len = file
             .metadata()
             .map_err(|error| io_error("stat", path, error))?
