@@ -33,6 +33,9 @@ pub struct ServerConfig {
     pub drain_delay_ms: u64,
     /// How long a drain may take before what is left is cut off (default 30,000 ms).
     pub drain_timeout_ms: u64,
+    /// How long a clock must stand by a jump ahead of more than a minute before records are removed
+    /// by it (default 1 day; 0: believe it at once).
+    pub clock_jump_wait_ms: u64,
     /// What is written to stderr.
     pub log: LoggingConfig,
     /// Bounds of connections.
@@ -63,6 +66,7 @@ impl Default for ServerConfig {
             worker_threads: 0,
             drain_delay_ms: 0,
             drain_timeout_ms: 30_000,
+            clock_jump_wait_ms: 86_400_000,
             log: LoggingConfig::default(),
             http: HttpConfig::default(),
             tls: TlsConfig::default(),

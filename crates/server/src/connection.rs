@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -24,7 +24,9 @@ use tower::ServiceExt;
 
 use crate::activity::{Activity, GuardedBody};
 use crate::budget::ConnectionBudget;
+use crate::clock::since_1970;
 use crate::config::HttpConfig;
+use crate::http_date;
 use crate::metrics::{ListenerCounters, Raised};
 use crate::router::{self, Kind};
 
@@ -80,7 +82,11 @@ where
     let first = Duration::from_millis(edge.http.handshake_timeout_ms);
     let idle = Duration::from_millis(edge.http.idle_timeout_ms);
     let service = TowerToHyperService::new(service(edge, activity.clone()));
-    let builder = builder(&edge.http);
+    let mut builder = builder(&edge.http);
+    if since_1970().is_none() {
+        // hyper's HTTP/1.1 reads the clock for a `Date` that is switched off, and panics.
+        builder = builder.http2_only();
+    }
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut expired = std::pin::pin!(activity.expired(first, idle));
     // Once it has been told to go; and when it must have gone, if it was for its silence.
@@ -147,7 +153,14 @@ fn service(
                 counters.overloaded.fetch_add(1, Ordering::Relaxed);
                 router::overloaded(&request)
             };
-            Ok(response.map(|body| GuardedBody::new(body, (guard, under_way))))
+            let mut response = response.map(|body| GuardedBody::new(body, (guard, under_way)));
+            // Browsers and caches want it; gRPC has no use for it.
+            if kind != Kind::Grpc
+                && let Some(date) = http_date::now()
+            {
+                response.headers_mut().insert(header::DATE, date);
+            }
+            Ok(response)
         }
     })
 }
@@ -157,10 +170,12 @@ fn builder(http: &HttpConfig) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        .auto_date_header(false)
         .header_read_timeout(Duration::from_millis(http.handshake_timeout_ms))
         .max_buf_size(http.header_bytes_max as usize);
     builder
         .http2()
+        .auto_date_header(false)
         .timer(TokioTimer::new())
         .initial_stream_window_size(http.stream_window_bytes)
         .initial_connection_window_size(http.connection_window_bytes)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use comlog_archive::{ArchiveError, Catalog};
 use comlog_log::{AppendRequest, Clock, Log, LogConfig};
@@ -93,7 +94,7 @@ async fn rewrite(
 ) -> Result<RepairedGroups, ServiceError> {
     let config = topic.config.over(&TopicDefaults::default());
     let limits = config.limits();
-    let clock = Arc::new(SystemClock);
+    let clock = Arc::new(SystemClock::new(Duration::ZERO));
     let config = LogConfig {
         owner: topic.owner(0),
         ..config.to_log_config()

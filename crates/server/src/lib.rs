@@ -6,6 +6,7 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
+//! use std::time::Duration;
 //!
 //! use comlog_server::{Server, ServerConfig, SystemClock};
 //!
@@ -14,7 +15,9 @@
 //! config.data_dir = "./data".into();
 //! config.listen = "127.0.0.1:0".parse()?;
 //! config.validate()?;
-//! let server = Server::start(config, Arc::new(SystemClock)).await?;
+//! // A jump of the clock ahead is believed after a day.
+//! let clock = SystemClock::new(Duration::from_secs(24 * 60 * 60));
+//! let server = Server::start(config, Arc::new(clock)).await?;
 //! println!("serving on {}", server.url());
 //! let ctrl_c = async { drop(tokio::signal::ctrl_c().await) };
 //! server.run(ctrl_c).await;
@@ -51,6 +54,7 @@ mod group_keeper;
 mod group_repair;
 mod group_state;
 mod groups;
+mod http_date;
 mod layers;
 mod listener;
 mod meta_file;

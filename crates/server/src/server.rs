@@ -12,6 +12,7 @@ use comlog_log::Clock;
 use comlog_storage::{DataDir, StorageError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +26,8 @@ use crate::pages::{self, Pages};
 use crate::router;
 use crate::tls::{self, TlsError};
 
+/// How long clients may take to read their last answers, once every log is closed.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long what was cut off at the end of a drain may take to notice.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -59,10 +62,11 @@ pub enum StartError {
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
-    /// Everything under way was answered, and every log closed.
+    /// Everything under way was answered, and every log closed. Clients that did not read their
+    /// answers within two seconds, or never ended their requests, were cut.
     Complete,
-    /// Time was up: connections were cut, or logs left to be recovered at the next start. Nothing
-    /// acknowledged is lost by it.
+    /// Time was up: logs are left to be recovered at the next start. Nothing acknowledged is lost
+    /// by it.
     CutOff,
 }
 
@@ -152,31 +156,41 @@ impl Server {
     }
 
     /// Serves until `shutdown` completes, then drains: no new work, pending appends answered, tails
-    /// ended, logs closed, connections gone; all of it within the drain timeout.
+    /// ended, logs closed; all of it within the drain timeout. A client that does not go once that
+    /// is done holds nothing up for long, and is no reason to call the drain incomplete.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drain {
         self.serve(shutdown).await;
-        drop(self.listener);
+        let Server {
+            listener,
+            edge,
+            config,
+            broker,
+            ..
+        } = self;
+        drop(listener);
         tracing::info!("draining");
-        self.edge.drain.cancel();
-        self.edge.tasks.close();
-        let all = async {
-            self.broker.close().await;
-            self.edge.tasks.wait().await;
-        };
-        let timeout = Duration::from_millis(self.config.drain_timeout_ms);
-        if tokio::time::timeout(timeout, all).await.is_ok() {
-            tracing::info!("closed");
-            return Drain::Complete;
+        edge.drain.cancel();
+        edge.tasks.close();
+        let deadline = Instant::now() + Duration::from_millis(config.drain_timeout_ms);
+        let closed = timeout_at(deadline.into(), broker.close()).await;
+        if closed.is_err() {
+            let connections = edge.tasks.len();
+            tracing::warn!(
+                connections,
+                "logs not closed at the end of the drain (drain_timeout_ms), cut off"
+            );
+            cut(&edge).await;
+            return Drain::CutOff;
         }
-        let connections = self.edge.tasks.len();
-        tracing::warn!(
-            connections,
-            "cut off at the end of the drain (drain_timeout_ms)"
-        );
-        self.edge.cut.cancel();
-        // Whoever does not notice in time ends with the runtime.
-        drop(tokio::time::timeout(CUT_TIMEOUT, self.edge.tasks.wait()).await);
-        Drain::CutOff
+        let deadline = deadline.min(Instant::now() + LEAVE_TIMEOUT);
+        let gone = timeout_at(deadline.into(), edge.tasks.wait()).await;
+        if gone.is_err() {
+            let connections = edge.tasks.len();
+            tracing::info!(connections, "clients that do not go are cut");
+            cut(&edge).await;
+        }
+        tracing::info!("closed");
+        Drain::Complete
     }
 
     /// Accepts connections until `shutdown`, and a while longer if the configuration says so.
@@ -194,6 +208,12 @@ impl Server {
             drop(tokio::time::timeout(delay, accepting).await);
         }
     }
+}
+
+async fn cut(edge: &Edge) {
+    edge.cut.cancel();
+    // Whoever does not notice in time ends with the runtime.
+    drop(tokio::time::timeout(CUT_TIMEOUT, edge.tasks.wait()).await);
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::time_provider::TimeProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::TlsAcceptor;
 
+use crate::clock::since_1970;
 use crate::config::TlsConfig;
 
 /// Where the certificate for development is kept, in the data directory.
@@ -77,6 +79,7 @@ pub(crate) fn acceptor(
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, private_key(&key)?)?;
+    server.time_provider = Arc::new(SystemTime);
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(server))))
 }
@@ -96,9 +99,19 @@ fn is_of_authority(chain: &[CertificateDer<'static>]) -> bool {
         return false;
     };
     let Ok(name) = name else { return false };
-    let now = UnixTime::now();
+    let now = UnixTime::since_unix_epoch(since_1970().unwrap_or_default());
     let verified = verifier.verify_server_cert(certificate, others, &name, &[], now);
     verified.is_err_and(|error| error.to_string().contains("CaUsedAsEndEntity"))
+}
+
+/// rustls's own panics when the clock shows a time before 1970.
+#[derive(Debug)]
+struct SystemTime;
+
+impl TimeProvider for SystemTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        since_1970().map(UnixTime::since_unix_epoch)
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -27,6 +27,7 @@ environment, or with --set SECTION.KEY=VALUE. Flags go over the environment, tha
 
 SIGTERM and SIGINT end the server after it has answered what is under way (exit code 0, or 1 when
 drain_timeout_ms was not enough); a second one ends it at once (128 and the signal's number).
+SIGHUP is ignored.
 
 Examples:
   comlog serve
@@ -132,15 +133,17 @@ pub(crate) fn run(args: &ServeArgs, out: &mut Out) -> Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let mut config = loaded.config;
     prepare_process();
+    leave_descriptors_for_files(&mut config);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if loaded.config.worker_threads > 0 {
-        builder.worker_threads(loaded.config.worker_threads);
+    if config.worker_threads > 0 {
+        builder.worker_threads(config.worker_threads);
     }
     let runtime = builder.enable_all().build();
     let runtime =
         runtime.map_err(|error| CliError::Failed(format!("cannot start threads: {error}")))?;
-    let served = runtime.block_on(serve(loaded.config, out));
+    let served = runtime.block_on(serve(config, out));
     runtime.shutdown_timeout(THREADS_TIMEOUT);
     served
 }
@@ -148,7 +151,8 @@ pub(crate) fn run(args: &ServeArgs, out: &mut Out) -> Result<()> {
 async fn serve(config: ServerConfig, out: &mut Out) -> Result<()> {
     let signals = Signals::new()?;
     let (data_dir, self_signed) = (config.data_dir.clone(), config.tls.self_signed);
-    let server = Server::start(config, Arc::new(SystemClock))
+    let clock = SystemClock::new(Duration::from_millis(config.clock_jump_wait_ms));
+    let server = Server::start(config, Arc::new(clock))
         .await
         .map_err(explain)?;
     let url = server.url();
@@ -183,6 +187,12 @@ impl Signals {
         // By default this one ends the process when a file reaches its size limit; watched, the
         // write returns an error instead, and the partition says that there is no space.
         let _watched = listen(SignalKind::from_raw(SIGXFSZ))?;
+        let mut hang_up = listen(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hang_up.recv().await.is_some() {
+                tracing::info!("SIGHUP ignored: the configuration is read at start only");
+            }
+        });
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -266,6 +276,30 @@ fn prepare_process() {
     );
     if let Err(error) = raised {
         tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// Files opened beside one for each partition: sealed segments that are read, and what is written.
+const FILES_BESIDE: u64 = 512;
+
+/// Connections must not take the descriptors that partitions need to roll and to be read: of a low
+/// limit they get half, of one that has room for all partitions what those leave.
+fn leave_descriptors_for_files(config: &mut ServerConfig) {
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    let files = u64::from(config.topics.partitions_max) + FILES_BESIDE;
+    let room = limit.saturating_sub(files).max(limit / 2).max(1);
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    let wanted = config.http.connections_max;
+    if room < wanted {
+        tracing::warn!(
+            wanted,
+            connections_max = room,
+            limit,
+            "http.connections_max lowered: the limit of open files leaves room for no more beside those of the partitions"
+        );
+        config.http.connections_max = room;
     }
 }
 

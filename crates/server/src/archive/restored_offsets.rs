@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use comlog_log::{AppendRequest, Clock, Log, LogConfig};
 use comlog_record::Offset;
@@ -51,7 +52,7 @@ pub(super) async fn clamp(
 ) -> Result<Vec<ClampedOffset>, ServiceError> {
     let config = meta.config.over(&TopicDefaults::default());
     let limits = config.limits();
-    let clock = Arc::new(SystemClock);
+    let clock = Arc::new(SystemClock::new(Duration::ZERO));
     let config = LogConfig {
         owner: meta.owner(0),
         ..config.to_log_config()

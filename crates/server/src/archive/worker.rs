@@ -219,7 +219,7 @@ impl Worker {
             let Some(slot) = self.archive.slot(topic.id(), partition.key().partition) else {
                 continue;
             };
-            let now = self.clock.now();
+            let now = self.clock.settled();
             let Ok(mut log) = partition::log_state(partition, effective, now) else {
                 continue;
             };
