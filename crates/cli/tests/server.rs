@@ -447,6 +447,52 @@ fn groups_are_shown_and_deleted() {
     assert!(server.json(&["group", "list"]).is_empty());
 }
 
+#[test]
+fn a_groups_lag_counts_what_is_there_to_read() {
+    let server = Server::start();
+    server.ok(&["produce", "t"], &b"record\n".repeat(100));
+    commit(&server, "g", "t", 5);
+    let describe = || server.json(&["group", "describe", "g"]).remove(0);
+    let before = describe();
+    assert_eq!(
+        (&before["lag"], &before["past_end"]),
+        (&95.into(), &false.into())
+    );
+    assert_eq!(before["log_start_offset"], 0);
+
+    trim(&server, "t", 98);
+    assert_eq!(describe()["lag"], 2);
+    trim(&server, "t", 100);
+    let trimmed = describe();
+    assert_eq!(
+        (&trimmed["lag"], &trimmed["past_end"]),
+        (&0.into(), &false.into())
+    );
+    assert_eq!(trimmed["log_start_offset"], 100);
+
+    commit(&server, "g", "t", 100);
+    assert_eq!(describe()["past_end"], false);
+    let text = server.ok(&["group", "describe", "g"], b"");
+    assert!(!String::from_utf8_lossy(&text).contains("past the end"));
+
+    commit(&server, "g", "t", 101);
+    let past = describe();
+    assert_eq!((&past["lag"], &past["past_end"]), (&0.into(), &true.into()));
+    let text = server.ok(&["group", "describe", "g"], b"");
+    assert!(String::from_utf8_lossy(&text).contains("past the end"));
+}
+
+/// Trims a topic's first partition.
+fn trim(server: &Server, topic: &str, before: i64) {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    runtime.block_on(async {
+        let config = comlog_client::ClientConfig::new(&server.url);
+        let client = comlog_client::Client::new(config).expect("a valid configuration");
+        let trimmed = client.trim(topic, 0, comlog_record::Offset(before));
+        assert_eq!(trimmed.await.expect("trims").0, before);
+    });
+}
+
 /// Commits an offset as a consumer would.
 fn commit(server: &Server, group: &str, topic: &str, offset: i64) {
     let runtime = tokio::runtime::Runtime::new().expect("threads");

@@ -25,6 +25,9 @@ enum GroupCommand {
     /// Lists the groups that have committed offsets
     List,
     /// Shows what a group has committed and how far it lags behind
+    ///
+    /// The lag is how many offsets there are still to read: those trimmed away are not counted. An
+    /// offset past the end of its partition is marked.
     Describe {
         /// The group
         group: String,
@@ -125,27 +128,37 @@ async fn describe(group: &str, client: &Client, out: &mut Out) -> Result<()> {
     }
     let mut rows = Vec::new();
     for offset in &committed {
-        let end = log_end(offset, client).await?;
-        let lag = end.map(|end| (end - offset.offset).max(0));
+        let there = what_is_there(offset, client).await?;
         if out.is_json() {
             out.json(&json!({
                 "group": group,
                 "topic": offset.topic,
                 "partition": offset.partition,
                 "offset": offset.offset,
-                "high_watermark": end,
-                "lag": lag,
+                "log_start_offset": there.as_ref().map(|there| there.log_start_offset),
+                "high_watermark": there.as_ref().map(|there| there.high_watermark),
+                "lag": there.as_ref().map(|there| lag(offset, there)),
+                "past_end": there.as_ref().map(|there| is_past_end(offset, there)),
                 "metadata": offset.metadata,
                 "committed_ms": offset.committed_ms,
             }))?;
         }
-        let number = |value: Option<i64>| value.map_or("-".to_owned(), |value| value.to_string());
+        let (end, lag) = match &there {
+            None => ("-".to_owned(), "-".to_owned()),
+            Some(there) if is_past_end(offset, there) => {
+                (there.high_watermark.to_string(), "past the end".to_owned())
+            }
+            Some(there) => (
+                there.high_watermark.to_string(),
+                lag(offset, there).to_string(),
+            ),
+        };
         rows.push(vec![
             offset.topic.clone(),
             offset.partition.to_string(),
             offset.offset.to_string(),
-            number(end),
-            number(lag),
+            end,
+            lag,
             time::format(offset.committed_ms),
         ]);
     }
@@ -158,12 +171,26 @@ async fn describe(group: &str, client: &Client, out: &mut Out) -> Result<()> {
     )
 }
 
-/// Where the partition ends; `None` when it is gone.
-async fn log_end(offset: &v1::CommittedOffset, client: &Client) -> Result<Option<i64>> {
+/// What the partition holds; `None` when it is gone.
+async fn what_is_there(
+    offset: &v1::CommittedOffset,
+    client: &Client,
+) -> Result<Option<v1::OffsetFound>> {
     let query = (offset.topic.as_str(), offset.partition, StartAt::Latest);
     match client.list_offsets([query]).await {
-        Ok(found) => Ok(found.first().map(|found| found.high_watermark)),
+        Ok(found) => Ok(found.into_iter().next()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// How many offsets there are still to read: what was trimmed away is not among them.
+fn lag(committed: &v1::CommittedOffset, there: &v1::OffsetFound) -> i64 {
+    let next = committed.offset.max(there.log_start_offset);
+    there.high_watermark.saturating_sub(next).max(0)
+}
+
+/// Whether it was committed for records that are not there, as after a partition lost its end.
+fn is_past_end(committed: &v1::CommittedOffset, there: &v1::OffsetFound) -> bool {
+    committed.offset > there.high_watermark
 }
