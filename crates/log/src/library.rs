@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
-use comlog_record::{BatchHeader, Limits, Offset, OffsetRange, Timestamp};
+use comlog_record::{BatchHeader, Offset, OffsetRange, Timestamp};
 use comlog_storage::{SegmentReader, Storage, StorageError};
 
 use crate::offset_index::IndexEntry;
@@ -48,10 +48,6 @@ impl Library {
 
     pub(crate) fn set_config(&self, config: &LogConfig) {
         write_lock(&self.config).clone_from(config);
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        read_lock(&self.config).limits
     }
 
     pub(crate) fn look_ahead_bytes(&self) -> u64 {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use comlog_record::{BatchStream, Limits, Offset, OffsetRange, RecordBatch, Timestamp};
+use comlog_record::{
+    BatchStream, DecodeError, Limits, Offset, OffsetRange, Piece, RecordBatch, Timestamp,
+};
 use comlog_storage::StorageError;
 use tokio::sync::watch;
 
@@ -14,6 +16,12 @@ use crate::{DamagedRange, Fetched, Positions, ReadError, SegmentInfo, Timestampe
 
 /// Bytes read at once while looking for a timestamp.
 const SEARCH_BYTES: usize = 256 << 10;
+
+/// What was acknowledged is held to no limit of appends: those of today may be lower than they were.
+const STORED: Limits = Limits {
+    batch_bytes_max: i32::MAX as usize,
+    ..Limits::DEFAULT
+};
 
 /// Reads one log from any task; cheap to clone.
 ///
@@ -266,49 +274,62 @@ impl LogReader {
             }
             from = fetched.offsets.end;
             let mut batches = BatchStream::new(fetched.chunks);
-            let limits = self.library.limits();
             loop {
-                let damaged = |error: comlog_record::DecodeError| ReadError::Corrupt {
+                let damaged = |error: DecodeError| ReadError::Corrupt {
                     offsets: fetched.offsets,
                     reason: error.to_string(),
                 };
-                let Some(batch) = batches.next_batch(&limits).map_err(damaged)? else {
+                let Some(batch) = batches.next_batch(&STORED).map_err(damaged)? else {
                     break;
                 };
                 // No checksum covers the base offset: it must fit between its neighbours.
                 let next = batches.peek_header().map(|next| next.base_offset);
                 if batch.header().next_offset() > next.unwrap_or(fetched.offsets.end) {
-                    return Err(damaged(comlog_record::DecodeError::Invalid(
+                    return Err(damaged(DecodeError::Invalid(
                         "base offset does not fit the batches around it",
                     )));
                 }
-                if let Some(found) = self
-                    .search_batch(&batch, timestamp, &limits)
-                    .map_err(damaged)?
-                {
+                if let Some(found) = self.search_batch(&batch, timestamp).map_err(damaged)? {
                     return Ok(Some(found));
                 }
             }
         }
     }
 
+    /// Record by record: what a batch decompresses to, nobody knew when it was acknowledged.
     fn search_batch(
         &self,
         batch: &RecordBatch,
         timestamp: Timestamp,
-        limits: &Limits,
-    ) -> Result<Option<TimestampedOffset>, comlog_record::DecodeError> {
+    ) -> Result<Option<TimestampedOffset>, DecodeError> {
         if batch.header().max_timestamp < timestamp || batch.header().is_control() {
             return Ok(None);
         }
         let start = self.positions().start;
-        for record in &batch.records(limits)? {
-            let record = record?;
-            if record.timestamp >= timestamp && record.offset >= start {
-                return Ok(Some(TimestampedOffset {
-                    offset: record.offset,
-                    timestamp: record.timestamp,
-                }));
+        // No record is longer than the batch that holds it, unless that is compressed.
+        let limits = Limits {
+            record_bytes_max: STORED.record_bytes_max.max(batch.header().total_len()),
+            ..STORED
+        };
+        let mut records = batch.reader(&limits)?;
+        while let Some(piece) = records.next()? {
+            match piece {
+                Piece::Record(record)
+                    if record.timestamp >= timestamp && record.offset >= start =>
+                {
+                    return Ok(Some(TimestampedOffset {
+                        offset: record.offset,
+                        timestamp: record.timestamp,
+                    }));
+                }
+                Piece::TooLarge { offset, bytes } if offset >= start => {
+                    return Err(DecodeError::TooLarge {
+                        what: "record bytes",
+                        actual: bytes,
+                        max: limits.record_bytes_max as u64,
+                    });
+                }
+                Piece::Record(_) | Piece::TooLarge { .. } => {}
             }
         }
         Ok(None)

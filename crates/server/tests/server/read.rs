@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use comlog_proto::v1;
 use comlog_record::{BatchStream, Limits};
+use comlog_server::BrokerConfig;
 use tonic::Code;
 
 use crate::common::*;
@@ -192,6 +193,53 @@ async fn offsets_are_found_by_place_and_by_time() {
         .list_offsets(v1::ListOffsetsRequest { queries })
         .await;
     assert_refused(answer, Code::NotFound, "TOPIC_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn limits_lowered_later_do_not_hold_for_what_is_stored() {
+    let server = TestServer::start().await;
+    let large = "x".repeat(5_000);
+    for timestamp in [10, 20, 30] {
+        let mut request = append_request("t", 0, &[&large]);
+        request.records[0].timestamp_ms = Some(timestamp);
+        server.log().append(request).await.expect("appends");
+    }
+    let lower = v1::AlterTopicRequest {
+        name: "t".to_owned(),
+        config: Some(v1::TopicConfig {
+            max_batch_bytes: Some(2_000),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    server.topics().alter_topic(lower).await.expect("alters");
+    assert_found_by_time(&server).await;
+
+    let server = server.restart(BrokerConfig::default()).await;
+    assert_found_by_time(&server).await;
+    assert_eq!(server.values("t", 0, 1).await, [large.as_str(); 2]);
+}
+
+/// The three records of "t" are found by their times, 10, 20 and 30.
+async fn assert_found_by_time(server: &TestServer) {
+    let query = |timestamp| v1::OffsetQuery {
+        topic: "t".to_owned(),
+        partition: 0,
+        at: at_timestamp(timestamp),
+    };
+    let request = v1::ListOffsetsRequest {
+        queries: [5, 11, 30, 31].map(query).to_vec(),
+    };
+    let answer = server.log().list_offsets(request).await.expect("finds");
+    let found = answer.into_inner().offsets;
+    let found: Vec<_> = found
+        .iter()
+        .map(|found| (found.offset, found.timestamp_ms))
+        .collect();
+    assert_eq!(
+        found,
+        [(0, Some(10)), (1, Some(20)), (2, Some(30)), (3, None)]
+    );
 }
 
 #[tokio::test]
