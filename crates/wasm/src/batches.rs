@@ -13,6 +13,12 @@ use crate::frame::{FrameReader, FrameWriter, Item, Kind};
 use crate::now::DateClock;
 use crate::opened::{Opened, Stop, put_records};
 
+/// What is decoded is in memory already, and a topic may have taken larger batches than the default.
+const STORED: Limits = Limits {
+    batch_bytes_max: i32::MAX as usize,
+    ..Limits::DEFAULT
+};
+
 /// Bytes that one call to [`decode_batches`] gives back.
 const DECODED_BYTES_MAX: usize = 256 << 20;
 
@@ -101,7 +107,7 @@ pub(crate) fn decode_some(bytes: Bytes, from: Offset, max_bytes: usize) -> Resul
         &mut batches,
         from,
         max_bytes,
-        &Limits::DEFAULT,
+        &STORED,
         &mut None,
     )?;
     Ok(frame.finish([next.map_or(-1, |next| next.0), 0, 0, 0]))
@@ -112,10 +118,10 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Vec<u8>> {
     let mut batches = BatchStream::new([bytes]);
     let mut frame = FrameWriter::default();
     let mut position = 0;
-    while let Some(batch) = batches.next_batch(&Limits::DEFAULT)? {
+    while let Some(batch) = batches.next_batch(&STORED)? {
         let end = (len - batches.len()) as u64;
         let first = frame.records();
-        let mut opened = Opened::new(&batch, &Limits::DEFAULT);
+        let mut opened = Opened::new(&batch, &STORED);
         let stop = opened.put(&mut frame, Offset::ZERO, DECODED_BYTES_MAX);
         match stop {
             Stop::End if frame.size() <= DECODED_BYTES_MAX => {}

@@ -60,6 +60,15 @@ fn items(frames: &[Vec<u8>]) -> Vec<Vec<i64>> {
 }
 
 #[test]
+fn a_batch_larger_than_the_default_of_topics_is_given() {
+    let bytes = batch(&[5 * MIB; 2], Compression::None);
+    let frame = decode_records(&bytes, 10, 32 * MIB).unwrap();
+    assert_eq!(Frame(&frame).offsets(), [10, 11]);
+    let frame = decode_batches(&bytes).unwrap();
+    assert_eq!(Frame(&frame).offsets(), [10, 11]);
+}
+
+#[test]
 fn a_batch_that_unpacks_beyond_the_bound_is_given_piece_by_piece() {
     // 70 MiB in some KB: more than is unpacked at once anywhere.
     let bytes = batch(&[MIB; 70], Compression::Gzip);
