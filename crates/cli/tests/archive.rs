@@ -177,6 +177,33 @@ fn a_data_directory_is_rebuilt_from_the_archive_alone() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_link_to_an_empty_directory_is_restored_into() {
+    let mut it = Archived::start(&[]);
+    it.server.ok(&["topic", "create", "t"], b"");
+    it.server.ok(&["produce", "t"], b"one\ntwo\n");
+    it.server.ok(&["archive", "flush"], b"");
+    it.server.stop();
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    std::fs::create_dir(&real).expect("a directory");
+    std::os::unix::fs::symlink(&real, &link).expect("a link");
+    let to_text = link.to_str().expect("a temporary path is text");
+    let restored = it.run(&["restore", "--from", &it.url(), "--to", to_text]);
+    assert_eq!(restored.status.code(), Some(0), "{restored:?}");
+    assert!(link.is_symlink() && real.join("topics").is_dir());
+    let there = std::fs::read_dir(folder.path()).expect("lists").count();
+    assert_eq!(there, 2, "nothing is left beside them");
+
+    let server = Server::start_in(&link, &serve_args(it.archive.path(), &[]));
+    assert_eq!(
+        server.ok(&["consume", "t", "--format", "%v\n"], b""),
+        b"one\ntwo\n"
+    );
+}
+
+#[test]
 fn committed_offsets_behind_the_restored_end_are_set_back_to_it() {
     let mut it = Archived::start(&[]);
     it.server.ok(&["produce", "t"], &lines(0, 100));

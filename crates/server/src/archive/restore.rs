@@ -81,7 +81,8 @@ pub struct Restored {
 
 /// Makes the data directory `to`, which must be absent or empty, from what `store` holds: the same
 /// topics, records, offsets and committed offsets (but none behind the end of its partition), in a new
-/// leader epoch. Every segment is checked. The directory appears only when it is whole.
+/// leader epoch. Every segment is checked. The directory appears only when it is whole. Where `to` is
+/// a link to a directory, that is meant.
 ///
 /// # Errors
 /// [`RestoreError`]; what was begun is removed by the next attempt.
@@ -97,6 +98,9 @@ pub async fn restore(
             return Err(fault.into());
         }
     }
+    // Nothing can take the place of a link but another file: the rename would fail, at the very end.
+    let linked = std::fs::canonicalize(to).ok();
+    let to = linked.as_deref().unwrap_or(to);
     let partial = prepare(to)?;
     let data_dir = DataDir::open(&partial, DiskOptions::default())?;
     let bytes_total = total_bytes(&survey)?;
