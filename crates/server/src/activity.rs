@@ -36,10 +36,10 @@ impl Activity {
         }))
     }
 
-    /// A request begins; it ends when the guard is dropped.
-    pub(crate) fn begin(&self) -> RequestGuard {
-        self.0.under_way.fetch_add(1, Ordering::AcqRel);
-        RequestGuard(self.0.clone())
+    /// A request begins; it ends when the guard is dropped. Also gives how many are under way now.
+    pub(crate) fn begin(&self) -> (RequestGuard, u64) {
+        let now = self.0.under_way.fetch_add(1, Ordering::AcqRel) + 1;
+        (RequestGuard(self.0.clone()), now as u64)
     }
 
     /// Returns once the connection has been without a request for too long: `first` before its
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(started.elapsed().as_secs(), 1);
 
         let activity = Activity::new();
-        let guard = activity.begin();
+        let (guard, _) = activity.begin();
         let started = Instant::now();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(60)).await;

@@ -74,9 +74,12 @@ pub(crate) struct Shared {
     pub(crate) groups: Groups,
     pub(crate) tails: Tails,
     health: HealthReporter,
-    pub(crate) append_budget: Budget,
+    /// Of the bytes of requests and appends.
+    pub(crate) request_budget: Budget,
     /// What decoding adds to requests under way.
     pub(crate) decoding_budget: Budget,
+    /// Of the bytes of answers to reads and tails.
+    pub(crate) answer_budget: Budget,
     /// Answers in the form of records that are decoded at once, where that takes long.
     pub(crate) decoding: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
@@ -121,8 +124,9 @@ impl Broker {
             groups,
             health: HealthReporter::new(),
             tails: Tails::new(config.fetch.tails_max as usize, counters.clone()),
-            append_budget: Budget::new(config.append.inflight_bytes_max),
+            request_budget: Budget::new(config.append.inflight_bytes_max),
             decoding_budget: Budget::new(config.append.decoded_bytes_max),
+            answer_budget: Budget::new(config.fetch.inflight_bytes_max),
             decoding: Arc::new(Semaphore::new(config.fetch.decodes_max as usize)),
             config,
             clock,

@@ -63,9 +63,14 @@ pub struct AppendConfig {
     /// Largest record (default 1 MiB): key, value and headers. Of an encoded batch it is known where
     /// that is not compressed, or the topic validates in full; numbers may then take 4 KiB more.
     pub record_bytes_max: u32,
-    /// Most bytes of appends under way in the whole server (default 512 MiB).
+    /// A message must have come whole this long after its first byte, and a call that is no stream
+    /// this long after it began (default 30,000 ms).
+    pub request_timeout_ms: u64,
+    /// Most bytes of requests in the whole server, from their arrival until their appends are
+    /// answered (default 512 MiB). Over it calls are refused, and streams
+    /// of appends wait. A connection holds no more than is left free.
     pub inflight_bytes_max: u32,
-    /// Most bytes of appends under way on one connection (default 64 MiB).
+    /// Most bytes of requests of one connection (default 64 MiB).
     pub inflight_bytes_per_connection_max: u32,
     /// Most bytes that decoding adds to requests under way (default 64 MiB): a record of a structured
     /// append takes some 250 beside its own. One connection may have a quarter of
@@ -86,6 +91,7 @@ impl Default for AppendConfig {
         AppendConfig {
             request_bytes_max: 16 << 20,
             record_bytes_max: 1 << 20,
+            request_timeout_ms: 30_000,
             inflight_bytes_max: 512 << 20,
             inflight_bytes_per_connection_max: 64 << 20,
             decoded_bytes_max: 64 << 20,
@@ -108,11 +114,18 @@ pub struct FetchConfig {
     /// others wait. What one of them takes follows the bytes of its answer, and 64 MiB at most of
     /// what its codec must remember.
     pub decodes_max: u32,
+    /// Most bytes of answers to reads and tails in the whole server, from when they are read until
+    /// they went to the socket (default 512 MiB). A connection holds no
+    /// more than is left free; with less room an answer is smaller, but at least one batch.
+    pub inflight_bytes_max: u32,
+    /// Most bytes of answers of one connection (default 64 MiB).
+    pub inflight_bytes_per_connection_max: u32,
+    /// How long a read waits for room for its answer before it is refused (default 1,000 ms); tails
+    /// wait for as long as it takes.
+    pub inflight_wait_ms: u32,
     /// The longest a read waits (default 60,000 ms).
     pub wait_ms_max: u32,
-    /// Most tails at once (default 1,024). A tail whose reader does not read may hold
-    /// `tail_messages_max` + 1 messages of `tail_bytes_max`, so this many times that is what slow
-    /// readers can cost in all.
+    /// Most tails at once (default 1,024).
     pub tails_max: u32,
     /// Most partitions of one tail (default 1,000).
     pub tail_partitions_max: u32,
@@ -129,6 +142,9 @@ impl Default for FetchConfig {
         FetchConfig {
             fetch_bytes_max: 8 << 20,
             decodes_max: 16,
+            inflight_bytes_max: 512 << 20,
+            inflight_bytes_per_connection_max: 64 << 20,
+            inflight_wait_ms: 1_000,
             wait_ms_max: 60_000,
             tails_max: 1_024,
             tail_partitions_max: 1_000,
@@ -199,6 +215,11 @@ impl BrokerConfig {
                 append.inflight_bytes_per_connection_max,
             ),
             ("append.decoded_bytes_max", append.decoded_bytes_max),
+            ("fetch.inflight_bytes_max", self.fetch.inflight_bytes_max),
+            (
+                "fetch.inflight_bytes_per_connection_max",
+                self.fetch.inflight_bytes_per_connection_max,
+            ),
             ("append.stream_inflight_max", append.stream_inflight_max),
             ("append.partition_queue_max", append.partition_queue_max),
             ("fetch.fetch_bytes_max", self.fetch.fetch_bytes_max),
@@ -213,6 +234,7 @@ impl BrokerConfig {
             }
         }
         let intervals = [
+            ("append.request_timeout_ms", append.request_timeout_ms),
             ("append.sync_interval_ms", append.sync_interval_ms),
             ("append.maintain_interval_ms", append.maintain_interval_ms),
             ("fetch.tail_idle_ms", self.fetch.tail_idle_ms),

@@ -40,8 +40,10 @@ const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// What every connection needs.
 pub(crate) struct Edge {
     pub(crate) http: HttpConfig,
-    /// What the appends of one connection may have under way, in bytes.
-    pub(crate) append_bytes_max: u32,
+    /// What the requests of one connection may have under way, in bytes ...
+    pub(crate) request_bytes_max: u32,
+    /// ... and its answers.
+    pub(crate) answer_bytes_max: u32,
     pub(crate) tls: Option<TlsAcceptor>,
     /// For native gRPC: nothing between it and the services.
     pub(crate) grpc: Router,
@@ -134,13 +136,16 @@ fn service(
 + Send
 + use<> {
     let edge = edge.clone();
-    let budget = ConnectionBudget::new(edge.append_bytes_max);
+    let budget = ConnectionBudget::new(edge.request_bytes_max, edge.answer_bytes_max);
     tower::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(budget.clone());
-        let guard = activity.begin();
+        let (guard, mine) = activity.begin();
         let (under_way, requests) = Raised::raise(&edge.counters, |counters| &counters.requests);
         let kind = Kind::of(&request);
-        let room = requests <= edge.http.requests_max as u64 || kind == Kind::Page;
+        // A connection has no more requests under way than there are places left: whoever comes
+        // next always finds one.
+        let free = (edge.http.requests_max as u64).checked_sub(requests);
+        let room = free.is_some_and(|free| mine == 1 || mine <= free) || kind == Kind::Page;
         let router = match kind {
             Kind::Grpc => edge.grpc.clone(),
             Kind::GrpcWeb | Kind::Page => edge.web.clone(),

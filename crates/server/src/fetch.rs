@@ -2,15 +2,20 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use comlog_log::Fetched;
 use comlog_proto::v1::{self, Form, start_at::At};
 use comlog_record::{Offset, Timestamp};
+use prost::Message;
 
 use crate::broker::Shared;
 use crate::partition::Partition;
 use crate::status::ServiceError;
 use crate::topic_config::unknown_value;
 use crate::unpack::{self, Bounds};
+
+/// However little room there is, answers are not cut smaller than this.
+const ANSWER_BYTES_MIN: usize = 64 << 10;
 
 /// What a record may take beside the bytes that `append.record_bytes_max` counts: its numbers, and
 /// those of its headers.
@@ -74,6 +79,20 @@ pub(crate) async fn to_message(
         }
     }
     Ok(message)
+}
+
+/// What an answer weighs in memory until it is sent: batches as they are, records as they are encoded.
+pub(crate) fn answer_bytes(message: &v1::Fetched) -> usize {
+    if message.records.is_empty() {
+        message.chunks.iter().map(Bytes::len).sum()
+    } else {
+        message.encoded_len()
+    }
+}
+
+/// The bound of an answer as the room for it is now, so that many share what there is.
+pub(crate) fn bytes_for(room: usize, bytes_max: usize) -> usize {
+    room.max(ANSWER_BYTES_MIN).min(bytes_max)
 }
 
 pub(crate) fn form(value: i32) -> Result<Form, ServiceError> {

@@ -38,6 +38,7 @@
 
 mod activity;
 mod archive;
+mod body;
 mod broker;
 mod broker_config;
 mod budget;

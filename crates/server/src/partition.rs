@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::BudgetPermit;
+use crate::budget::Permit;
 use crate::counters::Counters;
 use crate::group_commit::{Owner, OwnerEnv};
 use crate::status::{PartitionKey, ServiceError};
@@ -29,7 +29,7 @@ pub(crate) struct Append {
     pub(crate) resume: bool,
     pub(crate) reply: Reply,
     /// Given back with the answer.
-    pub(crate) budget: Option<BudgetPermit>,
+    pub(crate) budget: Option<Permit>,
 }
 
 /// Batches of one client for one partition that keep their order: behind one that was refused,
@@ -300,7 +300,7 @@ impl Partition {
     pub(crate) async fn append(
         &self,
         request: AppendRequest,
-        budget: Option<BudgetPermit>,
+        budget: Option<Permit>,
     ) -> AppendOutcome {
         let (reply, answer) = oneshot::channel();
         self.try_send(Append {

@@ -117,7 +117,8 @@ impl Server {
         };
         let (grpc, web) = router::build(routes, pages::router(pages), &config.http.cors_origins);
         let edge = Edge {
-            append_bytes_max: config.append.inflight_bytes_per_connection_max,
+            request_bytes_max: config.append.inflight_bytes_per_connection_max,
+            answer_bytes_max: config.fetch.inflight_bytes_per_connection_max,
             tls,
             grpc,
             web,

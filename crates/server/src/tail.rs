@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::broker::Shared;
+use crate::budget::{Budgets, Permit};
 use crate::fetch;
 use crate::partition::Partition;
 use crate::status::ServiceError;
@@ -67,6 +68,8 @@ pub(crate) struct Tail {
     generation: u64,
     /// Indexes of `followed` that may have something to read, in turn.
     ready: VecDeque<usize>,
+    /// Bytes of the next answer that found no room; 0 otherwise.
+    wants: usize,
     /// One for each partition that was read to its end.
     waits: FuturesUnordered<BoxFuture<'static, (usize, Result<(), ReadError>)>>,
 }
@@ -90,6 +93,7 @@ impl Tail {
             followed: Vec::new(),
             generation: 1,
             ready: VecDeque::new(),
+            wants: 0,
             waits: FuturesUnordered::new(),
         };
         let mut followed = Vec::with_capacity(request.partitions.len().min(1_024));
@@ -110,7 +114,8 @@ impl Tail {
         mut self,
         registered: Registered,
         mut updates: mpsc::Receiver<Update>,
-        messages: mpsc::Sender<v1::TailResponse>,
+        messages: mpsc::Sender<(v1::TailResponse, Permit)>,
+        budgets: Budgets,
     ) -> Result<(), ServiceError> {
         let _registered = registered;
         let closing = self.shared.closing.clone();
@@ -125,17 +130,19 @@ impl Tail {
                 Some((index, visible)) = self.waits.next(), if !self.waits.is_empty() => {
                     self.wake(index, visible);
                 }
-                slot = messages.clone().reserve_owned(), if !self.ready.is_empty() => {
+                () = budgets.room_for(self.wants), if self.wants > 0 => self.wants = 0,
+                slot = messages.clone().reserve_owned(), if self.can_read() => {
                     let Ok(slot) = slot else { return Ok(()) };
-                    if let Some(kind) = self.next_message().await {
-                        slot.send(v1::TailResponse { kind: Some(kind) });
+                    if let Some((kind, permit)) = self.next_message(&budgets).await {
+                        slot.send((v1::TailResponse { kind: Some(kind) }, permit));
                         idle_at = Instant::now() + idle;
                     }
                 }
                 () = tokio::time::sleep_until(idle_at), if self.ready.is_empty() => {
                     let kind = Some(Kind::Idle(v1::TailIdle {}));
                     // Without room the connection is not idle.
-                    drop(messages.try_send(v1::TailResponse { kind }));
+                    let message = v1::TailResponse { kind };
+                    drop(messages.try_send((message, Permit::none(budgets.clone()))));
                     idle_at = Instant::now() + idle;
                 }
             }
@@ -149,26 +156,43 @@ impl Tail {
         }
     }
 
-    /// What the next partition in turn has to say, if anything.
-    async fn next_message(&mut self) -> Option<Kind> {
+    /// Whether a partition may have something to say, and there is room for it.
+    fn can_read(&self) -> bool {
+        !self.ready.is_empty() && self.wants == 0
+    }
+
+    /// What the next partition in turn has to say, if anything, and what it took.
+    async fn next_message(&mut self, budgets: &Budgets) -> Option<(Kind, Permit)> {
         let index = self.ready.pop_front()?;
         let followed = self.followed.get(index)?.clone();
         let fetched = match followed.failing {
             Some(error) => Err(error),
             None => {
+                let mut bounds = self.bounds.clone();
+                bounds.bytes_max = fetch::bytes_for(budgets.room(), bounds.bytes_max);
                 fetch(
                     &self.shared,
                     &followed.partition,
                     followed.offset,
                     self.form,
-                    &self.bounds,
+                    &bounds,
                 )
                 .await
             }
         };
         let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(error) => return self.fail(index, &error),
+            Err(error) => {
+                let failed = self.fail(index, &error)?;
+                return Some((failed, Permit::none(budgets.clone())));
+            }
+        };
+        let bytes = fetch::answer_bytes(&fetched);
+        let Ok(permit) = budgets.try_take(bytes) else {
+            // Read again once there is room: until then nothing is held.
+            self.wants = bytes;
+            self.ready.push_front(index);
+            return None;
         };
         let followed = self.followed.get_mut(index)?;
         followed.offset = Offset(fetched.next_offset);
@@ -181,12 +205,13 @@ impl Tail {
         if fetched.chunks.is_empty() && fetched.records.is_empty() {
             return None;
         }
-        Some(Kind::Fetched(v1::TailFetched {
+        let kind = Kind::Fetched(v1::TailFetched {
             topic: position.topic,
             partition: position.partition,
             generation: position.generation,
             fetched: Some(fetched),
-        }))
+        });
+        Some((kind, permit))
     }
 
     fn fail(&mut self, index: usize, error: &ServiceError) -> Option<Kind> {

@@ -9,7 +9,7 @@ use comlog_record::{BatchHeader, Offset, RecordBatch};
 use tokio::sync::oneshot;
 
 use crate::broker::Shared;
-use crate::budget::{AppendBudget, BudgetPermit};
+use crate::budget::Permit;
 use crate::group_commit::suspended;
 use crate::partition::{Append, AppendOutcome, Lane, Partition, Reply};
 use crate::records;
@@ -59,7 +59,7 @@ impl Conditions {
 
 pub(crate) async fn append(
     shared: &Shared,
-    budget: &AppendBudget,
+    permit: Permit,
     request: v1::AppendRequest,
 ) -> Result<v1::AppendResponse, ServiceError> {
     shared.check_open()?;
@@ -70,8 +70,7 @@ pub(crate) async fn append(
     )?;
     let compression = records::compression(request.compression)?;
     let producer = records::producer_ids(request.producer)?;
-    let bytes = check_records(&request.records, shared.config.append.record_bytes_max)?;
-    let permit = budget.try_take(bytes)?;
+    check_records(&request.records, shared.config.append.record_bytes_max)?;
     let partition = shared
         .topics
         .partition_for_append(&request.topic, request.partition)
@@ -89,12 +88,11 @@ pub(crate) async fn append(
     })
 }
 
-/// The bytes of all records; refuses none and too large ones.
-fn check_records(records: &[v1::Record], bytes_max: u32) -> Result<usize, ServiceError> {
+/// Refuses none and too large ones.
+fn check_records(records: &[v1::Record], bytes_max: u32) -> Result<(), ServiceError> {
     if records.is_empty() {
         return Err(ServiceError::invalid("records: at least one is needed"));
     }
-    let mut total = 0;
     for (index, record) in records.iter().enumerate() {
         let bytes = record_bytes(record);
         if bytes > bytes_max as usize {
@@ -105,9 +103,8 @@ fn check_records(records: &[v1::Record], bytes_max: u32) -> Result<usize, Servic
                 ),
             ));
         }
-        total += bytes;
     }
-    Ok(total)
+    Ok(())
 }
 
 fn record_bytes(record: &v1::Record) -> usize {
@@ -121,7 +118,7 @@ fn record_bytes(record: &v1::Record) -> usize {
 
 pub(crate) async fn append_batches(
     shared: &Shared,
-    budget: &AppendBudget,
+    permit: Permit,
     request: v1::AppendBatchesRequest,
 ) -> Result<v1::AppendBatchesResponse, ServiceError> {
     shared.check_open()?;
@@ -134,7 +131,6 @@ pub(crate) async fn append_batches(
         request.fencing_token,
     )?;
     check_count(&request.batches, shared.config.append.partition_queue_max)?;
-    let permit = budget.try_take(request.batches.len())?;
     let partition = shared
         .topics
         .partition_for_append(&request.topic, request.partition)
@@ -168,7 +164,7 @@ async fn append_in_order(
     partition: &Partition,
     mut batches: Bytes,
     mut conditions: Conditions,
-    permit: BudgetPermit,
+    permit: Permit,
 ) -> Vec<AppendOutcome> {
     let lane = Arc::new(Lane::default());
     let limits = partition.limits();

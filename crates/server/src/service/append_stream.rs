@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 use super::append::{Conditions, result_message};
 use super::{BoxStream, Ending, refusals, with_ending};
 use crate::broker::Shared;
-use crate::budget::AppendBudget;
+use crate::budget::Charge;
 use crate::partition::{Append, AppendOutcome, Lane, Partition, Reply};
 use crate::status::{PartitionKey, ServiceError};
 
@@ -22,7 +22,7 @@ type Slot = mpsc::OwnedPermit<(u64, AppendOutcome)>;
 /// Starts the task that takes batches in, and returns the answers.
 pub(crate) fn append_stream(
     shared: Arc<Shared>,
-    budget: AppendBudget,
+    charge: Arc<Charge>,
     incoming: Streaming<v1::AppendStreamRequest>,
 ) -> Result<BoxStream<v1::AppendStreamResponse>, ServiceError> {
     shared.check_open()?;
@@ -31,7 +31,7 @@ pub(crate) fn append_stream(
     let ending = Ending::default();
     let intake = Intake {
         shared: shared.clone(),
-        budget,
+        charge,
         lanes: HashMap::new(),
         lanes_len: 0,
     };
@@ -48,7 +48,8 @@ pub(crate) fn append_stream(
 /// One stream's way in.
 struct Intake {
     shared: Arc<Shared>,
-    budget: AppendBudget,
+    /// What the message read last has taken from the budgets.
+    charge: Arc<Charge>,
     /// By topic, then partition.
     lanes: HashMap<String, HashMap<u32, Target>>,
     lanes_len: usize,
@@ -107,7 +108,7 @@ impl Intake {
             id: request.id,
             slot,
         };
-        let budget = self.budget.take(request.batch.len()).await;
+        let budget = self.charge.claim();
         let target = match self.known_target(&request) {
             Some(target) => target,
             None => match self.resolve(&request).await {

@@ -12,8 +12,9 @@ use tokio::sync::oneshot;
 use tonic::{Extensions, Request, Response, Status};
 
 use super::BoxStream;
+use super::metered::Call;
 use crate::broker::Shared;
-use crate::budget::{AppendBudget, ConnectionBudget};
+use crate::budget::Permit;
 use crate::fetch;
 use crate::partition::{Append, Lane, Partition, Reply};
 use crate::status::ServiceError;
@@ -37,9 +38,9 @@ impl ComLogRpc for LegacyApi {
         &self,
         request: Request<api::Record>,
     ) -> Result<Response<api::AppendRecordResp>, Status> {
-        let budget = self.budget(request.extensions());
+        let permit = self.permit(request.extensions());
         let values = vec![request.into_inner().data];
-        let mut appended = self.append_values(&budget, values).await?;
+        let mut appended = self.append_values(permit, values).await?;
         let nothing = || ServiceError::internal("the append was not answered");
         Ok(Response::new(appended.pop().ok_or_else(nothing)??))
     }
@@ -48,9 +49,9 @@ impl ComLogRpc for LegacyApi {
         &self,
         request: Request<api::BatchRecords>,
     ) -> Result<Response<api::BatchAppendResp>, Status> {
-        let budget = self.budget(request.extensions());
+        let permit = self.permit(request.extensions());
         let values = values(request.into_inner());
-        let appended = self.append_values(&budget, values).await?;
+        let appended = self.append_values(permit, values).await?;
         let with_order = |(index, resp): (i64, Result<_, ServiceError>)| {
             Ok(RespWithOrder {
                 resp: Some(resp?),
@@ -66,9 +67,9 @@ impl ComLogRpc for LegacyApi {
         &self,
         request: Request<api::BatchRecords>,
     ) -> Result<Response<Self::StreamBatchAppendStream>, Status> {
-        let budget = self.budget(request.extensions());
+        let permit = self.permit(request.extensions());
         let values = values(request.into_inner());
-        let appended = self.append_values(&budget, values).await?;
+        let appended = self.append_values(permit, values).await?;
         let one = |(index, outcome): (i64, Result<_, ServiceError>)| {
             let (resp, error_msg) = match outcome {
                 Ok(resp) => (Some(resp), String::new()),
@@ -142,9 +143,11 @@ impl ComLogRpc for LegacyApi {
 }
 
 impl LegacyApi {
-    fn budget(&self, extensions: &Extensions) -> AppendBudget {
-        let connection = extensions.get::<ConnectionBudget>().cloned();
-        AppendBudget::new(connection, self.0.append_budget.clone())
+    /// What the request has taken from the budgets.
+    fn permit(&self, extensions: &Extensions) -> Permit {
+        let call = extensions.get::<Call>().cloned();
+        let call = call.unwrap_or_else(|| Call::new(&self.0, None));
+        call.request.claim()
     }
 
     fn partition(&self) -> Result<Arc<Partition>, ServiceError> {
@@ -155,11 +158,12 @@ impl LegacyApi {
     /// Appends records in order, as few batches as hold them; one outcome each.
     async fn append_values(
         &self,
-        budget: &AppendBudget,
+        permit: Permit,
         values: Vec<Bytes>,
     ) -> Result<Vec<Result<api::AppendRecordResp, ServiceError>>, ServiceError> {
         self.0.check_open()?;
-        let mut permit = Some(budget.try_take(self.check_values(&values)?)?);
+        self.check_values(&values)?;
+        let mut permit = Some(permit);
         let topic = &self.0.config.topics.legacy_topic;
         let topics = &self.0.topics;
         let partition = topics.partition_for_append(topic, PARTITION).await?;
@@ -199,11 +203,11 @@ impl LegacyApi {
         Ok(outcomes)
     }
 
-    fn check_values(&self, values: &[Bytes]) -> Result<usize, ServiceError> {
+    fn check_values(&self, values: &[Bytes]) -> Result<(), ServiceError> {
         let bytes_max = self.0.config.append.record_bytes_max as usize;
         let too_large = values.iter().position(|value| value.len() > bytes_max);
         match too_large {
-            None => Ok(values.iter().map(Bytes::len).sum()),
+            None => Ok(()),
             Some(index) => Err(ServiceError::new(
                 Reason::BatchTooLarge,
                 format!("record {index} is larger than append.record_bytes_max, {bytes_max}"),

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use comlog_proto::v1::{self, log_service_server::LogService};
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
+use super::metered::Call;
 use super::{BoxStream, append, append_stream, partition_ops, read, tail};
 use crate::broker::Shared;
-use crate::budget::{AppendBudget, ConnectionBudget};
 
 /// The service over one broker.
 pub(crate) struct LogApi(pub(crate) Arc<Shared>);
 
 impl LogApi {
-    fn budget(&self, extensions: &Extensions) -> AppendBudget {
-        let connection = extensions.get::<ConnectionBudget>().cloned();
-        AppendBudget::new(connection, self.0.append_budget.clone())
+    /// What the call has taken from the budgets.
+    fn call(&self, extensions: &Extensions) -> Call {
+        let call = extensions.get::<Call>().cloned();
+        call.unwrap_or_else(|| Call::new(&self.0, None))
     }
 }
 
@@ -28,8 +29,8 @@ impl LogService for LogApi {
         &self,
         request: Request<v1::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
-        let budget = self.budget(request.extensions());
-        let answer = append::append(&self.0, &budget, request.into_inner()).await?;
+        let call = self.call(request.extensions());
+        let answer = append::append(&self.0, call.request.claim(), request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 
@@ -37,8 +38,9 @@ impl LogService for LogApi {
         &self,
         request: Request<v1::AppendBatchesRequest>,
     ) -> Result<Response<v1::AppendBatchesResponse>, Status> {
-        let budget = self.budget(request.extensions());
-        let answer = append::append_batches(&self.0, &budget, request.into_inner()).await?;
+        let call = self.call(request.extensions());
+        let answer =
+            append::append_batches(&self.0, call.request.claim(), request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 
@@ -46,9 +48,9 @@ impl LogService for LogApi {
         &self,
         request: Request<Streaming<v1::AppendStreamRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
-        let budget = self.budget(request.extensions());
+        let call = self.call(request.extensions());
         let incoming = request.into_inner();
-        let answers = append_stream::append_stream(self.0.clone(), budget, incoming)?;
+        let answers = append_stream::append_stream(self.0.clone(), call.request, incoming)?;
         Ok(Response::new(answers))
     }
 
@@ -56,7 +58,8 @@ impl LogService for LogApi {
         &self,
         request: Request<v1::ReadRequest>,
     ) -> Result<Response<v1::ReadResponse>, Status> {
-        let answer = read::read(&self.0, request.into_inner()).await?;
+        let call = self.call(request.extensions());
+        let answer = read::read(&self.0, &call.answer, request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 
@@ -64,7 +67,8 @@ impl LogService for LogApi {
         &self,
         request: Request<v1::TailRequest>,
     ) -> Result<Response<Self::TailStream>, Status> {
-        let messages = tail::tail(self.0.clone(), request.into_inner()).await?;
+        let call = self.call(request.extensions());
+        let messages = tail::tail(self.0.clone(), call.answer, request.into_inner()).await?;
         Ok(Response::new(messages))
     }
 

@@ -7,12 +7,14 @@ use comlog_record::Offset;
 use tokio::time::Instant;
 
 use crate::broker::Shared;
+use crate::budget::Charge;
 use crate::fetch;
 use crate::partition::Partition;
 use crate::status::ServiceError;
 
 pub(crate) async fn read(
     shared: &Shared,
+    answer: &Charge,
     request: v1::ReadRequest,
 ) -> Result<v1::ReadResponse, ServiceError> {
     shared.check_open()?;
@@ -20,7 +22,9 @@ pub(crate) async fn read(
     let from = fetch::check_offset(request.offset)?;
     let form = fetch::form(request.form)?;
     let partition = shared.topics.partition(&request.topic, request.partition)?;
+    let room = answer.budgets().room();
     let bytes_max = fetch::clamp_bytes(request.max_bytes, config.fetch_bytes_max);
+    let bytes_max = fetch::bytes_for(room, bytes_max);
     let bytes_min = (request.min_bytes as usize).clamp(1, bytes_max);
     let wait = Duration::from_millis(u64::from(request.max_wait_ms.min(config.wait_ms_max)));
     let deadline = Instant::now() + wait;
@@ -35,6 +39,9 @@ pub(crate) async fn read(
     };
     let bounds = fetch::record_bounds(shared, request.max_bytes, bytes_max);
     let message = fetch::to_message(&partition, fetched, from, form, &bounds, shared).await?;
+    let for_room = Duration::from_millis(config.inflight_wait_ms.into());
+    let bytes = fetch::answer_bytes(&message);
+    answer.put(answer.budgets().take(bytes, for_room).await?);
     Ok(v1::ReadResponse {
         fetched: Some(message),
     })

@@ -9,11 +9,13 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{BoxStream, Ending, with_ending};
 use crate::broker::Shared;
+use crate::budget::Charge;
 use crate::status::ServiceError;
 use crate::tail::Tail;
 
 pub(crate) async fn tail(
     shared: Arc<Shared>,
+    answer: Arc<Charge>,
     request: v1::TailRequest,
 ) -> Result<BoxStream<v1::TailResponse>, ServiceError> {
     shared.check_open()?;
@@ -27,20 +29,22 @@ pub(crate) async fn tail(
     };
     let (sender, messages) = mpsc::channel(shared.config.fetch.tail_messages_max as usize);
     let ending = Ending::default();
+    let budgets = answer.budgets().clone();
     let set_ending = ending.clone();
     shared.tasks.spawn(async move {
         // One more sender lives until the ending is set, so the reader cannot miss it.
         let _last_sender = sender.clone();
-        if let Err(error) = tail.run(registered, updates, sender).await {
+        if let Err(error) = tail.run(registered, updates, sender, budgets).await {
             // Nobody else sets it.
             drop(set_ending.set(error.into()));
         }
     });
     let opened = futures_util::stream::iter([opened]);
-    Ok(with_ending(
-        opened.chain(ReceiverStream::new(messages)),
-        ending,
-    ))
+    let messages = ReceiverStream::new(messages).map(move |(message, permit)| {
+        answer.put(permit);
+        message
+    });
+    Ok(with_ending(opened.chain(messages), ending))
 }
 
 pub(crate) async fn update_tail(

@@ -149,3 +149,63 @@ async fn an_idle_connection_is_closed_and_a_following_one_is_not() {
     drop(tail);
     server.stop().await;
 }
+
+/// A call that declares a message of a million bytes and sends `sent` of them.
+fn unfinished(sent: usize) -> Vec<u8> {
+    let head = "POST /comlog.v1.LogService/Append HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+        content-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\ncontent-length: 1000005\r\n\r\n";
+    let mut bytes = head.as_bytes().to_vec();
+    bytes.extend_from_slice(&[0, 0, 0x0f, 0x42, 0x40]);
+    bytes.resize(bytes.len() + sent, b'x');
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_body_does_not_come_is_ended() {
+    let server = Running::start(|config| config.append.request_timeout_ms = 200).await;
+    for sent in [0, 100] {
+        let answer = String::from_utf8(server.raw(&unfinished(sent)).await).unwrap();
+        assert!(answer.contains("append.request_timeout_ms"), "{answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bytes_of_unfinished_requests_are_counted() {
+    let server = Running::start(|config| config.append.inflight_bytes_max = 100_000).await;
+    let mut holding = TcpStream::connect(server.address).await.unwrap();
+    holding.write_all(&unfinished(60_000)).await.unwrap();
+    let mut client = LogServiceClient::new(server.channel().await);
+    let value: &'static [u8] = &[b'v'; 60_000];
+    // Until the unfinished one has arrived.
+    let refused = async {
+        loop {
+            if let Err(status) = client.append(append(value)).await {
+                return status;
+            }
+        }
+    };
+    let status = timeout(PATIENCE, refused).await.expect("is refused");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("inflight_bytes_max"), "{status}");
+    client
+        .append(append(b"small"))
+        .await
+        .expect("there is room for it");
+    drop(holding);
+    let appended = async { while client.append(append(value)).await.is_err() {} };
+    timeout(PATIENCE, appended).await.expect("given back");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_takes_no_more_requests_than_are_left() {
+    let server = Running::start(|config| config.http.requests_max = 4).await;
+    let mut greedy = LogServiceClient::new(server.channel().await);
+    let _tails = (tail(&mut greedy).await, tail(&mut greedy).await);
+    let status = greedy.append(append(b"x")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let mut other = LogServiceClient::new(server.channel().await);
+    let _tail = tail(&mut other).await;
+    server.stop().await;
+}

@@ -531,7 +531,7 @@ async fn a_connection_has_a_bound_of_its_own() {
     server.dirs.hold_syncs();
     // In the process, where the extensions of a request reach the service as a listener sets them.
     let log = LogServiceClient::new(server.broker.routes());
-    let connection = comlog_server::ConnectionBudget::new(100);
+    let connection = comlog_server::ConnectionBudget::new(100, 100);
     let value = "x".repeat(80);
     let request = || {
         let mut request = tonic::Request::new(append_request("t", 0, &[&value]));
