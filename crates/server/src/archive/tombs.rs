@@ -129,7 +129,7 @@ impl Archive {
 
 fn encode(topic_id: &str, held: &Held) -> Bytes {
     let mut encoder = Encoder::new(KIND, topic_store::owner(topic_id), 0);
-    encoder.u32(u32::try_from(held.len()).unwrap_or(u32::MAX));
+    encoder.varint(held.len() as u64);
     for (partition, epoch) in held {
         encoder.u32(*partition);
         encoder.u64(*epoch);
