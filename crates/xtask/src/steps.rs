@@ -132,6 +132,13 @@ pub(crate) const TEST: &[Step] = &[
         10,
     ),
     Step::test(
+        "damage",
+        &[tools::build_debug],
+        Line("ci/drills/damage --seconds 75 --least 60"),
+        60,
+        15,
+    ),
+    Step::test(
         "abuse",
         &[tools::build_debug],
         Line("ci/drills/abuse"),
