@@ -230,11 +230,13 @@ fn parse(id: &str, payload: &[u8]) -> Result<TopicMeta, String> {
 /// The name in a damaged file, if it can still be made out: so that nobody makes a new topic of it
 /// unawares.
 fn salvage_name(id: &str, raw: &[u8]) -> Option<String> {
-    let start = raw.iter().position(|&byte| byte == b'{')?;
-    let json = raw.get(start..)?;
-    let mut values = serde_json::Deserializer::from_slice(json).into_iter::<TopicMeta>();
-    let topic = values.next()?.ok()?;
-    (topic.id == id && topic_name::check(&topic.name).is_ok()).then_some(topic.name)
+    // The frame before the JSON, random ids and checksums, may hold the byte it begins with, too.
+    let starts = raw.iter().enumerate().filter(|(_, byte)| **byte == b'{');
+    starts.map(|(start, _)| &raw[start..]).find_map(|json| {
+        let mut values = serde_json::Deserializer::from_slice(json).into_iter::<TopicMeta>();
+        let topic = values.next()?.ok()?;
+        (topic.id == id && topic_name::check(&topic.name).is_ok()).then_some(topic.name)
+    })
 }
 
 /// The content of a topic's file, as the archive keeps it.
@@ -258,6 +260,14 @@ pub(crate) fn decode(id: &str, content: &[u8]) -> Result<TopicMeta, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_made_out_behind_any_frame() {
+        let json = to_json(&topic()).expect("encodes");
+        let raw = [b"{..{".as_slice(), json.as_bytes()].concat();
+        assert_eq!(salvage_name(&topic().id, &raw), Some(topic().name));
+        assert_eq!(salvage_name("another", &raw), None);
+    }
 
     fn topic() -> TopicMeta {
         TopicMeta {
