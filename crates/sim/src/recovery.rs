@@ -153,6 +153,10 @@ impl World {
         self.model.truncate(end);
         for batch in std::mem::take(&mut self.doubt.batches) {
             if self.model.end() < end {
+                if self.is_given_up(self.model.end())? {
+                    self.adopt_lost(&batch)?;
+                    continue;
+                }
                 let read = self.read_one(self.model.end())?;
                 ensure!(
                     same_batch(&read, &batch),
@@ -170,6 +174,27 @@ impl World {
         );
         self.check_observed(end)?;
         self.adopt_state(report)
+    }
+
+    /// Whether a device error cost a batch that was under way after the log had marked its end:
+    /// reported as damaged, its offsets not given again.
+    fn is_given_up(&self, offset: Offset) -> Result<bool, Broken> {
+        let at = OffsetRange::new(offset, offset.next());
+        Ok(self.doubt.errors && !self.reader()?.known_damage(at).is_empty())
+    }
+
+    /// Takes a batch over whose offsets are all that is left of it.
+    fn adopt_lost(&mut self, batch: &RecordBatch) -> Result<(), Broken> {
+        let mut lost = batch.clone();
+        lost.assign(self.model.end(), self.model.epoch);
+        self.model.push(lost, batch)?;
+        if let Some(entry) = self.model.entries.last_mut() {
+            entry.damaged = true;
+        }
+        self.model.retire_producers();
+        let known = self.log()?.producer_id_max();
+        self.model.producer_id_max = self.model.producer_id_max.min(known);
+        Ok(())
     }
 
     /// A crash may take back only what was not promised, and add only what was under way.
